@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use serde_json::Value;
 use ureq::http::Method;
 
 use crate::database::{migrated, on};
 use crate::faults::with_white;
-use crate::harness::{Options, Server, component, drawn, eventually};
+use crate::harness::{Options, Server, component, drawn, eventually, rostro};
 use crate::operator::{bytes, metrics};
 use crate::postgres::OwnDatabase;
 use crate::revisions::{model, pack};
@@ -185,7 +186,7 @@ fn is_ready(node: &Server) -> bool {
 #[test]
 fn second_node_trips_for_all() {
     let models = tempfile::tempdir().unwrap();
-    let (nodes, sound, _database) = nodes_with_failing(models.path(), "3");
+    let (nodes, sound, database) = nodes_with_failing(models.path(), "3");
     let [one, two] = &nodes;
     let fail = |node: &Server| {
         for _ in 0..3 {
@@ -211,6 +212,12 @@ fn second_node_trips_for_all() {
     assert_eq!(one.recognize(drawn("alice-probe.png")).status, 200);
     let local = "rostro_breaker_trips_total{rule=\"in_a_row\",outcome=\"local\"} 1";
     assert!(metrics(one).contains(local), "{}", metrics(one));
+    eventually("the list shows it", || {
+        let list = rostro().args(["nodes", "--json", "--database", database.url()]);
+        let list = list.output().unwrap();
+        let list: Value = serde_json::from_slice(&list.stdout).unwrap();
+        list["nodes"][0]["ready"] == false && list["nodes"][1]["ready"] == true
+    });
     fail(two);
     eventually("the sound revision serves", || {
         nodes

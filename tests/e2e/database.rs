@@ -138,6 +138,34 @@ fn nodes_share_people() {
     assert_eq!(nodes, ["first", "second"].repeat(3));
 }
 
+/// A node finds a change without its notification within a second.
+#[test]
+fn lost_notification_is_made_up() {
+    let database = migrated();
+    let server = on(&database).start();
+    enroll(&server, "alice");
+    assert!(knows(&server, "alice"));
+    database.execute(
+        "WITH gone AS (DELETE FROM rostro.person WHERE id = 'alice' RETURNING person), \
+         numbered AS (UPDATE rostro.gallery SET counter = counter + 1 RETURNING counter) \
+         INSERT INTO rostro.change (number, person, is_awaited) \
+         SELECT counter, person, true FROM gone, numbered",
+    );
+    let begun = Instant::now();
+    while knows(&server, "alice") {
+        assert!(begun.elapsed() < Duration::from_secs(3), "{}", server.log());
+    }
+    println!("forgotten after {:?}", begun.elapsed());
+    assert!(server.people_files().is_empty());
+}
+
+#[test]
+fn watched_folder_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = on(&migrated()).arg("--pipelines", folder.path()).refuse();
+    assert!(error.contains("rostro pipeline push"), "{error}");
+}
+
 /// A node without the database answers until its lease ends, and again when the database is back.
 #[test]
 fn lapsed_lease_refuses_recognition() {

@@ -68,6 +68,19 @@ fn activation_reaches_every_node() {
     assert!(list.status.success());
 }
 
+/// A component with other bytes than its digest's is refused by name, and repaired by a push.
+#[test]
+fn damaged_component_is_pushed_again() {
+    let database = migrated();
+    let one = node(&database, "one").start();
+    let active = one.active();
+    database.execute("UPDATE rostro.component SET bytes = 'x'");
+    let error = node(&database, "two").refuse();
+    assert!(error.contains("do not have its digest"), "{error}");
+    assert_eq!(one.staged(&bytes(component("insightface")), ""), active);
+    assert_eq!(node(&database, "two").start().active(), active);
+}
+
 /// A node that joins serves what the others serve, and not its configured pipeline. A node that
 /// starts again does so, too.
 #[test]

@@ -21,7 +21,7 @@ CREATE FUNCTION epoch() RETURNS text LANGUAGE sql STABLE AS $$
     FROM pg_control_system(), rostro.gallery
 $$;
 
--- A node answers from memory only under its lease. Nobody compares times of two clocks: a lease
+-- A node answers from memory only under its lease. No two clocks are compared: a lease
 -- counts from the moment when its node began to renew it, and ends for others when `renewed` did
 -- not change for `length_ms` and a margin on their own clock.
 CREATE TABLE lease (
@@ -46,6 +46,8 @@ CREATE TABLE lease (
     is_draining boolean NOT NULL DEFAULT false,
     -- What the node reports of its requests, for the circuit breaker of all nodes.
     health      text    NOT NULL DEFAULT '',
+    -- Whether it has the active revision, and the breaker did not trip.
+    is_ready    boolean NOT NULL DEFAULT false,
     joined_at   timestamptz NOT NULL DEFAULT now(),
     renewed_at  timestamptz NOT NULL DEFAULT now()
 );

@@ -79,7 +79,7 @@ pub fn copy(
         ..CopyReport::default()
     };
     // Deletions first, so that a copy that ends early does not lack them.
-    let tombstones = from.tombstones();
+    let tombstones = from.tombstones().map_err(CopyError::Tombstones)?;
     report.tombstones = tombstones
         .galleries()
         .map(|(gallery, _)| tombstones.in_gallery(gallery).count())

@@ -36,6 +36,8 @@ pub struct NodeRow {
     pub version: String,
     /// State at its last renewal.
     pub state: NodeState,
+    /// Whether it was ready then.
+    pub is_ready: bool,
     /// Number up to which it applied the changes.
     pub applied: u64,
     /// When the lease was written, by the server's clock.
@@ -116,6 +118,7 @@ impl NodeRow {
             name: row.get(2),
             version: row.get(3),
             state,
+            is_ready: state == NodeState::Serving && row.get(14),
             applied: u64::try_from(row.get::<_, i64>(7)).unwrap_or_default(),
             joined_at: row.get(8),
             renewed: Duration::try_from_secs_f64(row.get(10)).unwrap_or_default(),
@@ -138,7 +141,7 @@ pub fn list(database: &Database) -> Result<NodeList, DatabaseError> {
                 "SELECT counter, lease, node, version, is_expelled, is_serving, is_draining, \
                  applied, joined_at, settings, \
                  greatest(0, extract(epoch FROM clock_timestamp() - renewed_at))::float8, \
-                 lease.stale_ms, stale_reads, gallery.stale_ms \
+                 lease.stale_ms, stale_reads, gallery.stale_ms, is_ready \
                  FROM gallery LEFT JOIN lease ON true ORDER BY node, joined_at",
                 &[],
             )
@@ -208,6 +211,7 @@ mod tests {
             lease: Uuid::nil(),
             version: "1".to_owned(),
             state,
+            is_ready: state == NodeState::Serving,
             applied: 3,
             joined_at: Timestamp::UNIX_EPOCH,
             renewed: Duration::ZERO,

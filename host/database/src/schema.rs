@@ -112,23 +112,24 @@ async fn migrate_locked(
         return Err(DatabaseError::NewSchema { found, known });
     }
     let applied = match found {
-        Some(found) if found > known => Vec::new(),
+        Some(found) if found > known => Ok(Vec::new()),
         _ => {
             if found.is_some_and(|found| found < known) {
                 halfvec::drop_view(client)
                     .await
                     .map_err(|error| of_migration(&error))?;
             }
-            apply(client).await?
+            apply(client).await
         }
     };
-    // Before the rights are granted.
+    // Before the rights are granted, and after a migration that failed, too.
     let halfvec = match found {
         Some(found) if found > known => {
             HalfvecView::LeftOut("unchanged, because a later program made this schema".to_owned())
         }
         _ => halfvec::create_view(client).await?,
     };
+    let applied = applied?;
     let transaction = client.transaction().await?;
     create_gallery(&transaction).await?;
     if let Some(role) = grant_to {
@@ -225,6 +226,9 @@ fn of_migration(error: &tokio_postgres::Error) -> DatabaseError {
     let remedy = match error.code() {
         Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
             "run it with the role that owns the schema `rostro`, or that may create it"
+        }
+        Some(code) if *code == SqlState::DEPENDENT_OBJECTS_STILL_EXIST => {
+            "drop what depends on the view rostro.embedding_halfvec, and make it again afterwards"
         }
         Some(code) if *code == SqlState::UNDEFINED_OBJECT => "create the role with `createuser`",
         Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => {

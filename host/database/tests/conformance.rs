@@ -255,7 +255,7 @@ fn open_database(database: &Database, folder: &Path) -> PostgresStore {
     let files = CsvGallery::open_locked(&folder.join("gallery"), &Instant::now().into()).unwrap();
     let node = Node {
         files,
-        unsent: UnsentLines::open(&state_folder(folder)).unwrap(),
+        unsent: UnsentLines::open(&state_folder(folder)).unwrap().into(),
     };
     PostgresStore::open_node(database.clone(), node, fleet("one")).unwrap()
 }

@@ -52,7 +52,7 @@ impl TestNode {
             .unwrap();
         let state = folder.path().join("state");
         std::fs::create_dir_all(&state).unwrap();
-        let unsent = UnsentLines::open(&state).unwrap();
+        let unsent = UnsentLines::open(&state).unwrap().into();
         let node = Node { files, unsent };
         let store = Arc::new(PostgresStore::open_node(open(own), node, options).unwrap());
         let people = store.load(&Cores::single()).unwrap().people;

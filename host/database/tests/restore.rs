@@ -64,7 +64,10 @@ fn restore_repeats_lost_deletions() {
         before.delete_person(&person(id)).unwrap();
     }
     enrol(&before, "bob");
-    let (tombstones, number) = (before.tombstones(), before.archive_number().unwrap());
+    let (tombstones, number) = (
+        before.tombstones().unwrap(),
+        before.archive_number().unwrap(),
+    );
     drop(before);
     own.execute(postgres::RESTORE);
 

@@ -28,7 +28,7 @@ fn store(database: &Database, folder: &Path) -> Result<PostgresStore, StoreError
     let files = CsvGallery::open_locked(&folder.join("gallery"), &now()).unwrap();
     let state = folder.join("state");
     std::fs::create_dir_all(&state).unwrap();
-    let unsent = UnsentLines::open(&state).unwrap();
+    let unsent = UnsentLines::open(&state).unwrap().into();
     PostgresStore::open_node(database.clone(), Node { files, unsent }, fleet("one"))
 }
 

@@ -279,8 +279,8 @@ impl Store for FolderStore {
         self.ledger.archive_number()
     }
 
-    fn tombstones(&self) -> Tombstones {
-        self.ledger.tombstones()
+    fn tombstones(&self) -> io::Result<Tombstones> {
+        Ok(self.ledger.tombstones())
     }
 
     fn merge_tombstones(&self, others: &Tombstones) -> io::Result<Vec<&'static str>> {

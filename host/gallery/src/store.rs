@@ -233,7 +233,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn archive_number(&self) -> Option<ArchiveNumber>;
 
     /// Returns every tombstone, for an archive.
-    fn tombstones(&self) -> Tombstones;
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be read.
+    fn tombstones(&self) -> io::Result<Tombstones>;
 
     /// Adopts the tombstones of an archive. Returns the reasons for the omitted ones.
     ///
@@ -307,9 +311,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Tells other nodes which revisions this one has staged, and why it cannot serve others.
     fn report_revisions(&self, _revisions: BTreeMap<Sha256Digest, Result<(), String>>) {}
 
-    /// Tells other nodes of the requests of this one, in a text of the caller; at once if they must
-    /// know soon.
-    fn report_health(&self, _report: String, _is_urgent: bool) {}
+    /// Tells other nodes of the requests of this one; at once if they must know soon.
+    fn report_health(&self, _health: NodeHealth, _is_urgent: bool) {}
 
     /// Returns what the other live nodes reported, as of this node's last renewal.
     fn others_health(&self) -> Vec<NodeHealth> {
@@ -416,12 +419,12 @@ pub struct NodeRevisions {
     pub revisions: BTreeMap<Sha256Digest, Result<(), String>>,
 }
 
-/// What another live node reported of its requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a live node reports of its requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeHealth {
-    /// Whether it answers requests, and no operator drains it.
+    /// Whether a balancer may send it requests.
     pub is_ready: bool,
-    /// Its last report; empty before the first.
+    /// A text of the caller; empty before the first report.
     pub report: String,
 }
 

@@ -51,7 +51,7 @@ impl LeaseList {
             .prepare_cached(
                 "SELECT epoch(), coalesce(settled_epoch = epoch(), false), \
                  lease, node, length_ms, renewed, applied, \
-                 is_serving AND NOT is_draining, health, \
+                 is_serving AND NOT is_draining AND is_ready, health, \
                  lease.stale_ms, lease.stale_number, is_expelled, \
                  stale_reads, gallery.stale_ms, gallery.stale_number, stale_epoch \
                  FROM gallery LEFT JOIN lease ON NOT is_expelled OR lease.stale_ms > 0",

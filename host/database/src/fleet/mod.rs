@@ -91,7 +91,7 @@ pub(crate) struct Fleet {
     /// What this node has staged, for its row.
     revisions: Mutex<String>,
     /// What this node reports of its requests, for its row.
-    health: Mutex<String>,
+    health: Mutex<NodeHealth>,
     /// Fires when the lease must be renewed at once, because a waiter needs the acknowledgement.
     urgent: Notify,
 }
@@ -131,7 +131,7 @@ impl Fleet {
     }
 
     /// Tells the other nodes of the requests of this one.
-    pub(crate) fn report_health(&self, report: String, is_urgent: bool) {
+    pub(crate) fn report_health(&self, report: NodeHealth, is_urgent: bool) {
         let mut health = self.lock_health();
         let is_changed = *health != report;
         *health = report;
@@ -141,12 +141,15 @@ impl Fleet {
         }
     }
 
-    /// Returns what the other live nodes reported.
+    /// Returns what the other live nodes reported; nothing without a lease, because it is outdated.
     pub(crate) fn others_health(&self) -> Vec<NodeHealth> {
-        self.observations.others()
+        let is_leased = self.membership.lease().is_some();
+        is_leased
+            .then(|| self.observations.others())
+            .unwrap_or_default()
     }
 
-    fn lock_health(&self) -> MutexGuard<'_, String> {
+    fn lock_health(&self) -> MutexGuard<'_, NodeHealth> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

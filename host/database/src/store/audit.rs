@@ -5,6 +5,8 @@
 
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -20,6 +22,9 @@ use crate::connection::{Database, DatabaseError, StatementKind};
 /// Time for a line to be stored, after which it waits in the file. An answer waits for it.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Time for a batch of waiting lines to be stored.
+const SENDING_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Number of lines that are sent by a statement.
 const BATCH: usize = 1000;
 
@@ -28,7 +33,8 @@ impl PostgresStore {
     pub(super) fn append_lines(&self, number: ChangeNumber, lines: &[u8]) -> AuditAppend<'_> {
         let lines = lines.to_vec();
         AuditAppend::new(number, move || {
-            let Err(error) = self.insert_lines(&lines) else {
+            self.database.count(StatementKind::Audit);
+            let Err(error) = insert_lines(&self.database, &lines, TIMEOUT) else {
                 return Ok(());
             };
             let Some(node) = &self.node else {
@@ -49,54 +55,21 @@ impl PostgresStore {
         let Some(node) = self.node.as_ref().filter(|node| node.unsent.has_lines()) else {
             return;
         };
-        let sent = node
-            .unsent
-            .send(|lines| self.insert_lines(lines).map_err(io::Error::other));
-        match sent {
-            Ok(()) => tracing::info!("sent the waiting lines of the audit log to the database"),
-            Err(error) => tracing::debug!("lines of the audit log wait on: {error}"),
+        if self.is_sending.swap(true, Ordering::SeqCst) {
+            return;
         }
-    }
-
-    fn insert_lines(&self, text: &[u8]) -> Result<(), DatabaseError> {
-        let lines: Vec<(Sha256Digest, String, String)> = text
-            .split(|byte| *byte == b'\n')
-            .filter_map(|line| {
-                // A torn line has no time.
-                let time = audit::file::time(line)?.to_string();
-                let text = String::from_utf8_lossy(line).into_owned();
-                Some((Sha256Digest::of(line), time, text))
-            })
-            .collect();
-        self.database.count(StatementKind::Audit);
-        self.database.wait(async {
-            let insert = async {
-                let client = self.database.client().await?;
-                let statement = client
-                    .prepare_cached(
-                        "INSERT INTO audit (digest, time, line) \
-                         SELECT digest, time::timestamptz, line \
-                         FROM unnest($1::bytea[], $2::text[], $3::text[]) \
-                         AS new (digest, time, line) ON CONFLICT (digest) DO NOTHING",
-                    )
-                    .await?;
-                for batch in lines.chunks(BATCH) {
-                    let digests: Vec<&[u8]> = batch
-                        .iter()
-                        .map(|(digest, _, _)| digest.0.as_slice())
-                        .collect();
-                    let times: Vec<&str> = batch.iter().map(|(_, time, _)| &**time).collect();
-                    let texts: Vec<&str> = batch.iter().map(|(_, _, text)| &**text).collect();
-                    client
-                        .execute(&statement, &[&digests, &times, &texts])
-                        .await?;
-                }
-                Ok(())
-            };
-            tokio::time::timeout(TIMEOUT, insert)
-                .await
-                .unwrap_or(Err(DatabaseError::Slow))
-        })
+        // On a thread of its own, because changes of other nodes must not wait for many lines.
+        let (database, unsent) = (self.database.clone(), Arc::clone(&node.unsent));
+        let is_sending = Arc::clone(&self.is_sending);
+        std::thread::spawn(move || {
+            database.count(StatementKind::Audit);
+            let insert = |lines: &[u8]| insert_lines(&database, lines, SENDING_TIMEOUT);
+            match unsent.send(|lines| insert(lines).map_err(io::Error::other)) {
+                Ok(()) => tracing::info!("sent the waiting lines of the audit log to the database"),
+                Err(error) => tracing::debug!("lines of the audit log still wait: {error}"),
+            }
+            is_sending.store(false, Ordering::SeqCst);
+        });
     }
 
     /// Removes lines from before a time. Returns their number of bytes.
@@ -167,6 +140,51 @@ impl PostgresStore {
             Ok(())
         })
     }
+}
+
+/// Stores whole lines, each batch of them within `timeout`.
+fn insert_lines(database: &Database, text: &[u8], timeout: Duration) -> Result<(), DatabaseError> {
+    let lines: Vec<(Sha256Digest, String, String)> = text
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| {
+            // A torn line has no time.
+            let time = audit::file::time(line)?.to_string();
+            let text = String::from_utf8_lossy(line).into_owned();
+            Some((Sha256Digest::of(line), time, text))
+        })
+        .collect();
+    database.wait(async {
+        for batch in lines.chunks(BATCH) {
+            tokio::time::timeout(timeout, insert_batch(database, batch))
+                .await
+                .unwrap_or(Err(DatabaseError::Slow))?;
+        }
+        Ok(())
+    })
+}
+
+async fn insert_batch(
+    database: &Database,
+    batch: &[(Sha256Digest, String, String)],
+) -> Result<(), DatabaseError> {
+    let client = database.client().await?;
+    let statement = client
+        .prepare_cached(
+            "INSERT INTO audit (digest, time, line) SELECT digest, time::timestamptz, line \
+             FROM unnest($1::bytea[], $2::text[], $3::text[]) AS new (digest, time, line) \
+             ON CONFLICT (digest) DO NOTHING",
+        )
+        .await?;
+    let digests: Vec<&[u8]> = batch
+        .iter()
+        .map(|(digest, _, _)| digest.0.as_slice())
+        .collect();
+    let times: Vec<&str> = batch.iter().map(|(_, time, _)| &**time).collect();
+    let texts: Vec<&str> = batch.iter().map(|(_, _, text)| &**text).collect();
+    client
+        .execute(&statement, &[&digests, &times, &texts])
+        .await?;
+    Ok(())
 }
 
 /// Reads a key; none if the row is damaged.

@@ -10,6 +10,7 @@ use rostro_gallery::{ChangeNumber, GalleryError, StoreChanges};
 use tokio_postgres::{IsolationLevel, Row};
 
 use super::known::KnownPeople;
+use super::numbers::OwnChanges;
 use super::{PostgresStore, database_failure, failure, groups, signed, unsigned};
 use crate::connection::{DatabaseError, StatementKind};
 use crate::fleet::{Epoch, Position};
@@ -105,9 +106,7 @@ impl PostgresStore {
         else {
             return;
         };
-        let mut own = self.lock_own();
-        *own = own.split_off(&(position.number + 1));
-        drop(own);
+        self.lock_own().forget_until(&position);
         self.lock_known().forget(gone);
         self.record_latest(position.number);
         self.fleet.acknowledge(position, is_awaited);
@@ -117,8 +116,7 @@ impl PostgresStore {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks the numbers of this node's changes that its views have already.
-    pub(super) fn lock_own(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+    pub(super) fn lock_own(&self) -> MutexGuard<'_, OwnChanges> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -145,7 +143,7 @@ impl PostgresStore {
         for row in rows {
             changes.number = ChangeNumber(row.number);
             changes.revisions |= row.is_revisions;
-            if own.contains(&row.number) {
+            if own.is_applied(&found.position.epoch, row.number) {
                 continue;
             }
             // A person who is not stored may be a member all the same.

@@ -11,7 +11,7 @@ use rostro_gallery::groups::{GroupId, GroupsError, MAX_FILE_BYTES, MAX_GROUPS, M
 use super::numbers::{Subject, take_numbers};
 use super::{PostgresStore, database_failure};
 use crate::connection::DatabaseError;
-use crate::fleet::Epoch;
+use crate::fleet::{Epoch, Position};
 
 /// Change that changed nothing.
 const UNCHANGED: GroupChange = GroupChange {
@@ -89,7 +89,7 @@ impl PostgresStore {
             return Ok(UNCHANGED);
         };
         self.groups.set(group, members);
-        Ok(self.changed(number))
+        Ok(self.changed(&number))
     }
 
     pub(super) fn remove_member(
@@ -118,7 +118,7 @@ impl PostgresStore {
         };
         self.groups.remove_member([group], id);
         Ok(Some(match number {
-            Some(number) => self.changed(number),
+            Some(number) => self.changed(&number),
             None => UNCHANGED,
         }))
     }
@@ -137,7 +137,7 @@ impl PostgresStore {
         })?;
         self.groups.remove(group);
         Ok(match number {
-            Some(number) => self.changed(number),
+            Some(number) => self.changed(&number),
             None => UNCHANGED,
         })
     }
@@ -153,10 +153,12 @@ impl PostgresStore {
         self.change(change).map_err(failure)?
     }
 
-    fn changed(&self, number: u64) -> GroupChange {
-        self.lock_own().insert(number);
+    /// Records a change that the index has.
+    fn changed(&self, change: &Position) -> GroupChange {
+        let number = self.record_own(change);
+        self.lock_own().apply(number.0);
         GroupChange {
-            number: Some(self.record_latest(number)),
+            number: Some(number),
             durable: true,
         }
     }
@@ -216,7 +218,7 @@ async fn insert(
     before: Option<HashSet<PersonId>>,
     members: HashSet<PersonId>,
     epoch: &Epoch,
-) -> Result<Result<Option<(u64, HashSet<PersonId>)>, GroupsError>, DatabaseError> {
+) -> Result<Result<Option<(Position, HashSet<PersonId>)>, GroupsError>, DatabaseError> {
     let is_new = before.is_none();
     let before = before.unwrap_or_default();
     let new: Vec<&str> = members.difference(&before).map(PersonId::as_str).collect();

@@ -67,7 +67,9 @@ use crate::fleet::settings::NodeSettings;
 use crate::fleet::{Epoch, Fleet, FleetOptions, Position, WRITER_LOCK};
 use feed::FoundChanges;
 use known::KnownPeople;
+use numbers::OwnChanges;
 use revisions::revisions_text;
+use templates::TemplateKeys;
 
 pub use audit::{read_audit_keys, read_audit_lines};
 pub use damage::{DamagedRow, find_damage};
@@ -104,12 +106,15 @@ pub struct PostgresStore {
     known: Mutex<KnownPeople>,
     /// Changes that were found and are not applied to the views.
     found: Mutex<Option<FoundChanges>>,
-    /// Numbers of own changes that the views have.
-    own: Mutex<BTreeSet<u64>>,
+    own: Mutex<OwnChanges>,
     /// Change that made the record of revisions as this node knows it.
     record: Mutex<SharedChange>,
     /// Number of the latest change that this node knows.
     latest: AtomicU64,
+    /// Whether waiting lines of the audit log are being sent.
+    is_sending: Arc<AtomicBool>,
+    /// Keys of templates that this node uses.
+    template_keys: Mutex<TemplateKeys>,
     /// Contract of samples that name none.
     legacy: OnceLock<ContractId>,
     /// Number at which the running import began; none without one.
@@ -122,7 +127,7 @@ pub struct Node {
     /// CSV files of the people, empty or of the same database.
     pub files: CsvGallery,
     /// Lines of the audit log that the database has not taken yet.
-    pub unsent: UnsentLines,
+    pub unsent: Arc<UnsentLines>,
 }
 
 impl PostgresStore {
@@ -199,6 +204,8 @@ impl PostgresStore {
             own: Mutex::default(),
             record: Mutex::default(),
             latest,
+            is_sending: Arc::default(),
+            template_keys: Mutex::default(),
             legacy: OnceLock::new(),
             import: Arc::default(),
         }
@@ -247,6 +254,12 @@ impl PostgresStore {
 
     fn lock_record(&self) -> MutexGuard<'_, SharedChange> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records a committed change of this node.
+    fn record_own(&self, change: &Position) -> ChangeNumber {
+        self.lock_own().commit(change);
+        self.record_latest(change.number)
     }
 
     fn record_latest(&self, number: u64) -> ChangeNumber {
@@ -357,6 +370,7 @@ impl Store for PostgresStore {
     /// effect. Files that others write into the folder do not count.
     fn rescan(&self) -> Result<StoreChanges, GalleryError> {
         self.send_unsent_lines();
+        self.touch_template_keys();
         self.find_changes()
     }
 
@@ -369,7 +383,7 @@ impl Store for PostgresStore {
     }
 
     fn acknowledge(&self, number: ChangeNumber) {
-        self.lock_own().insert(number.0);
+        self.lock_own().apply(number.0);
     }
 
     fn wait_for_changes(&self, period: Duration) {
@@ -470,11 +484,8 @@ impl Store for PostgresStore {
         self.number_of_archive()
     }
 
-    fn tombstones(&self) -> Tombstones {
-        self.read_tombstones().unwrap_or_else(|error| {
-            tracing::error!("an export has no deletions: {error}");
-            Tombstones::default()
-        })
+    fn tombstones(&self) -> io::Result<Tombstones> {
+        self.read_tombstones().map_err(io::Error::other)
     }
 
     fn merge_tombstones(&self, others: &Tombstones) -> io::Result<Vec<&'static str>> {
@@ -525,8 +536,8 @@ impl Store for PostgresStore {
         self.fleet.report_revisions(revisions_text(&revisions));
     }
 
-    fn report_health(&self, report: String, is_urgent: bool) {
-        self.fleet.report_health(report, is_urgent);
+    fn report_health(&self, health: NodeHealth, is_urgent: bool) {
+        self.fleet.report_health(health, is_urgent);
     }
 
     fn others_health(&self) -> Vec<NodeHealth> {

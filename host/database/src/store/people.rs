@@ -18,7 +18,7 @@ use super::damage::canonical_id;
 use super::numbers::{Subject, take_numbers};
 use super::{PostgresStore, failure, samples, signed};
 use crate::connection::DatabaseError;
-use crate::fleet::Epoch;
+use crate::fleet::{Epoch, Position};
 
 /// A person to write, with all samples in force.
 pub(super) type SamplesInForce<'a> = (&'a PersonId, Vec<Sample>);
@@ -107,7 +107,7 @@ impl PostgresStore {
                 Ok((number, samples))
             })
             .map_err(failure)?;
-        let number = self.record_latest(number);
+        let number = self.record_own(&number);
         Ok(PersonWrite {
             number,
             path: self.write_file(id, &samples),
@@ -151,10 +151,14 @@ impl PostgresStore {
             Ok(last) => last,
             Err(error) => return failed(outcomes, failure(error)),
         };
-        let first = last.saturating_sub(writes.len() as u64 - 1);
+        let first = last.number.saturating_sub(writes.len() as u64 - 1);
         for (number, place) in (first..).zip(places) {
             if let Some(outcome) = outcomes.get_mut(place) {
-                *outcome = BatchOutcome::Stored(self.record_latest(number));
+                let change = Position {
+                    number,
+                    ..last.clone()
+                };
+                *outcome = BatchOutcome::Stored(self.record_own(&change));
             }
         }
         self.write_files(&writes);
@@ -169,7 +173,7 @@ impl PostgresStore {
     pub(super) fn delete(&self, id: &PersonId) -> Result<Deletion, GalleryError> {
         // Held until the index follows, because a change of a group replaces all its members.
         let _changing = self.lock_groups();
-        let (number, epoch, was_stored) = self
+        let (change, was_stored) = self
             .change(async |transaction, epoch| {
                 let text = id.as_str();
                 lock_people(transaction, &[id]).await?;
@@ -181,18 +185,18 @@ impl PostgresStore {
                     .await?;
                 let person = row.map(|row| row.get(0));
                 let subjects = [Subject::Deletion(person)];
-                let number = take_numbers(transaction, &subjects, epoch).await?;
+                let change = take_numbers(transaction, &subjects, epoch).await?;
                 // After the number: members that were added before it are committed now, and a
                 // node that adds one later sees that the person is gone.
                 transaction
                     .execute("DELETE FROM member WHERE id = $1", &[&text])
                     .await?;
-                self.write_tombstone(transaction, id, number).await?;
-                Ok((number, epoch.clone(), person.is_some()))
+                self.write_tombstone(transaction, id, change.number).await?;
+                Ok((change, person.is_some()))
             })
             .map_err(failure)?;
         self.groups.remove_member(&self.groups.groups_of(id), id);
-        let number = self.record_latest(number);
+        let number = self.record_own(&change);
         // The file is a copy, but callers read it: the deletion is not answered with success before
         // it is gone.
         let file = self.remove_file(id).unwrap_or_else(|error| Removal {
@@ -208,27 +212,27 @@ impl PostgresStore {
             has_tombstone: true,
             shared: SharedChange {
                 number,
-                epoch: Some(epoch),
+                epoch: Some(change.epoch),
             },
         })
     }
 
-    /// Numbers the changes of people. Returns the last number.
+    /// Numbers the changes of people. Returns the last one.
     async fn number_people(
         &self,
         transaction: &Transaction<'_>,
         people: &[SamplesInForce<'_>],
         keys: &HashMap<String, i64>,
         epoch: &Epoch,
-    ) -> Result<u64, DatabaseError> {
+    ) -> Result<Position, DatabaseError> {
         let keys: Vec<i64> = people
             .iter()
             .filter_map(|(id, _)| keys.get(id.as_str()).copied())
             .collect();
         let subjects: Vec<Subject<'_>> = keys.iter().copied().map(Subject::Person).collect();
         let last = take_numbers(transaction, &subjects, epoch).await?;
-        let first = last.saturating_sub(people.len() as u64 - 1);
-        let numbers: Vec<i64> = (first..=last).map(signed).collect();
+        let first = last.number.saturating_sub(people.len() as u64 - 1);
+        let numbers: Vec<i64> = (first..=last.number).map(signed).collect();
         let statement = transaction
             .prepare_cached(
                 "UPDATE person SET number = new.number \

@@ -171,7 +171,9 @@ async fn replace_record(
     if replaced == 0 {
         return Ok(None);
     }
-    let number = take_numbers(transaction, &[Subject::Revisions], epoch).await?;
+    let number = take_numbers(transaction, &[Subject::Revisions], epoch)
+        .await?
+        .number;
     transaction
         .execute("UPDATE revisions SET number = $1", &[&signed(number)])
         .await?;

@@ -3,31 +3,86 @@
 //! A template belongs to a person's row and goes with it. A trigger deletes the templates of a person
 //! with the change of a sample, in its transaction, so that stored templates are of stored samples.
 
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
 use rostro_common::digest::Sha256Digest;
-use rostro_gallery::{ChangeNumber, KeptTemplates};
+use rostro_gallery::{ChangeNumber, KeptTemplates, SharedChange};
 
 use super::{PostgresStore, signed};
 use crate::connection::{DatabaseError, StatementKind};
+use crate::fleet::Position;
 
 /// Number of people that are written by a statement.
 const BATCH: usize = 1000;
 
-/// Time after which the templates of a view are deleted that no node has read, because its policy,
+/// Time between two records that keys are in use.
+const TOUCH_PERIOD: Duration = Duration::from_secs(6 * 3600);
+
+/// Time after which the templates of a view are deleted that no node uses, because its policy,
 /// settings or limits are another now.
 const UNUSED_AFTER: &str = "30 days";
 
+/// Keys of templates that this node uses.
+#[derive(Debug, Default)]
+pub(super) struct TemplateKeys {
+    keys: Vec<Sha256Digest>,
+    touched: Option<Instant>,
+}
+
 impl PostgresStore {
+    /// Records now and then that the keys of this node are in use, so that their templates stay.
+    pub(super) fn touch_template_keys(&self) {
+        let keys = {
+            let mut used = self.lock_template_keys();
+            let is_due = used.touched.is_none_or(|at| at.elapsed() > TOUCH_PERIOD);
+            if !is_due || used.keys.is_empty() {
+                return;
+            }
+            used.touched = Some(Instant::now());
+            used.keys.clone()
+        };
+        let keys: Vec<&[u8]> = keys.iter().map(|key| key.0.as_slice()).collect();
+        self.database.count(StatementKind::Change);
+        let touched = self.database.wait(async {
+            let client = self.database.client().await?;
+            let statement = "UPDATE template_key SET used_at = now() WHERE key = ANY ($1)";
+            client.execute(statement, &[&keys]).await?;
+            Ok::<(), DatabaseError>(())
+        });
+        if let Err(error) = touched {
+            tracing::debug!("cannot record that templates are in use: {error}");
+        }
+    }
+
+    fn lock_template_keys(&self) -> MutexGuard<'_, TemplateKeys> {
+        self.template_keys
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns an empty set for templates that are made of people as this node knows them now.
     pub(super) fn no_templates(&self) -> KeptTemplates {
-        let as_of = self.fleet.position().get();
-        let as_of = as_of.map_or(0, |position| position.number);
-        KeptTemplates::new(usize::MAX, ChangeNumber(as_of))
+        let position = self.fleet.position().get();
+        let as_of = position.map(|Position { epoch, number }| SharedChange {
+            number: ChangeNumber(number),
+            epoch: Some(epoch),
+        });
+        KeptTemplates::new(usize::MAX, as_of.unwrap_or_default())
     }
 
     /// Adds the templates that were made, and deletes those of views that are no longer in use.
     pub(super) fn write_templates(&self, key: Sha256Digest, templates: &KeptTemplates) {
+        {
+            let mut used = self.lock_template_keys();
+            used.touched = Some(Instant::now());
+            if !used.keys.contains(&key) {
+                used.keys.push(key);
+            }
+        }
         let made: Vec<_> = templates.made().collect();
-        let as_of = signed(templates.as_of().0);
+        let as_of = templates.as_of();
+        let (number, epoch) = (signed(as_of.number.0), as_of.epoch.as_deref());
         self.database.count(StatementKind::Change);
         let written = self.database.wait(async {
             let client = self.database.client().await?;
@@ -51,11 +106,12 @@ impl PostgresStore {
                     .execute(
                         "WITH unchanged AS (SELECT person, templates FROM person \
                             JOIN unnest($2::text[], $3::bytea[]) AS new (id, templates) \
-                            USING (id) WHERE number <= $4 ORDER BY person FOR SHARE OF person) \
+                            USING (id) WHERE number <= $4 AND epoch() = $5 \
+                            ORDER BY person FOR SHARE OF person) \
                          INSERT INTO template (key, person, templates) \
                          SELECT $1, person, templates FROM unchanged \
                          ON CONFLICT (key, person) DO UPDATE SET templates = excluded.templates",
-                        &[&key, &ids, &templates, &as_of],
+                        &[&key, &ids, &templates, &number, &epoch],
                     )
                     .await?;
             }

@@ -72,7 +72,7 @@ impl UnsentLines {
     ///
     /// # Errors
     ///
-    /// If they are not taken; they wait on.
+    /// If they are not taken; they still wait.
     pub fn send(&self, mut send: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         let _sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.folder.join(SENDING);

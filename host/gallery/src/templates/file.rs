@@ -22,7 +22,7 @@ use rostro_common::fs::durable::sync_folder;
 use rostro_common::fs::room::check_room;
 
 use crate::error::GalleryError;
-use crate::ledger::ChangeNumber;
+use crate::store::SharedChange;
 
 use super::KeptTemplates;
 
@@ -145,7 +145,7 @@ impl TemplateFile {
 /// Returns an empty set that fits into the file. The caller removes the file before a change, so that
 /// no number is needed.
 pub(crate) fn no_templates() -> KeptTemplates {
-    KeptTemplates::new(MAX_BYTES, ChangeNumber::default())
+    KeptTemplates::new(MAX_BYTES, SharedChange::default())
 }
 
 /// Reader that computes the digest of what it read.

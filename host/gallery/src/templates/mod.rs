@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::PersonId;
 
-use crate::ledger::ChangeNumber;
+use crate::store::SharedChange;
 
 pub use file::{TEMPLATES, remove_templates};
 pub(crate) use file::{TemplateFile, no_templates};
@@ -29,13 +29,13 @@ pub struct KeptTemplates {
     bytes: usize,
     max_bytes: usize,
     /// Later changes of people may be missing.
-    as_of: ChangeNumber,
+    as_of: SharedChange,
 }
 
 impl KeptTemplates {
     /// Creates an empty set of at most `max_bytes`, of people as a change left them.
     #[must_use]
-    pub fn new(max_bytes: usize, as_of: ChangeNumber) -> Self {
+    pub fn new(max_bytes: usize, as_of: SharedChange) -> Self {
         Self {
             by_samples: HashMap::new(),
             made: Vec::new(),
@@ -48,7 +48,7 @@ impl KeptTemplates {
     /// Creates an empty set of the same bound and change.
     #[must_use]
     pub fn successor(&self) -> Self {
-        Self::new(self.max_bytes, self.as_of)
+        Self::new(self.max_bytes, self.as_of.clone())
     }
 
     /// Returns the digest of samples, which are N embeddings of any length.
@@ -94,8 +94,8 @@ impl KeptTemplates {
 
     /// Returns the change after which the people were read.
     #[must_use]
-    pub fn as_of(&self) -> ChangeNumber {
-        self.as_of
+    pub fn as_of(&self) -> &SharedChange {
+        &self.as_of
     }
 
     /// Returns all entries: the digest of the samples, and their templates.
@@ -163,7 +163,7 @@ mod tests {
     /// Above the bound all are dropped, because a part of them would not be worth its memory.
     #[test]
     fn templates_above_bound_are_dropped() {
-        let mut templates = KeptTemplates::new(100, ChangeNumber::default());
+        let mut templates = KeptTemplates::new(100, SharedChange::default());
         let sample = |number: u8| Sha256Digest::of(&[number]);
         templates.insert_made("a".parse().unwrap(), sample(1), vec![vec![1.0]]);
         templates.insert(sample(2), vec![vec![1.0]]);

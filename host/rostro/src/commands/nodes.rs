@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use rostro_common::text::sanitize;
-use rostro_database::nodes::{self, NodeList, NodeRow, NodeState};
+use rostro_database::nodes::{self, NodeList, NodeRow};
 use rostro_database::stale::{self, StaleReads, StaleState};
 use rostro_database::{Database, DatabaseError, schema};
 
@@ -202,6 +202,7 @@ impl<'a> NodeReport<'a> {
             lease,
             version,
             state,
+            is_ready,
             joined_at,
             renewed,
             settings,
@@ -213,7 +214,7 @@ impl<'a> NodeReport<'a> {
             lease: lease.to_string(),
             version,
             state: state.name(),
-            ready: *state == NodeState::Serving,
+            ready: *is_ready,
             lag: list.lag(node),
             joined_at: joined_at.to_string(),
             renewed_seconds_ago: renewed.as_secs_f64(),

@@ -154,7 +154,10 @@ fn open_store(
     let database = Database::open(options)?;
     schema::check(&database)?;
     tracing::info!(database = %options, "people are in a database");
-    let node = Node { files, unsent };
+    let node = Node {
+        files,
+        unsent: unsent.into(),
+    };
     let store = PostgresStore::open_node(database, node, config.fleet.clone())?;
     Ok((Arc::new(store), state))
 }

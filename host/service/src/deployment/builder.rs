@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rostro_common::cores::Cores;
 use rostro_common::digest::Sha256Digest;
 use rostro_common::shutdown::Shutdown;
-use rostro_gallery::GalleryError;
+use rostro_gallery::{DatabaseFailure, GalleryError};
 use rostro_inference::OnnxRuntime;
 use rostro_models::{Manifest, Pack, PackError};
 use rostro_sandbox::component::CompiledComponent;
@@ -124,8 +124,11 @@ impl MakeError {
             Self::People(PeopleError::Gallery(GalleryError::Database(failure))) => {
                 failure.is_transient
             }
-            // Other kinds say that the component is missing or damaged.
-            Self::Component { cause, .. } => cause.kind() == io::ErrorKind::Other,
+            Self::Component { cause, .. } => {
+                let failure = cause.get_ref();
+                let failure = failure.and_then(|cause| cause.downcast_ref::<DatabaseFailure>());
+                failure.is_some_and(|failure| failure.is_transient)
+            }
             _ => false,
         }
     }

@@ -486,7 +486,13 @@ impl Deployment {
                 id, partial: false, ..
             }
             | RevisionChange::Canary { id, .. } => Some(id),
-            RevisionChange::RollBack { partial: false } => self.locked().record.previous,
+            RevisionChange::RollBack { partial: false } => {
+                let mut state = self.locked();
+                if self.builder.people.store().is_shared() {
+                    self.read_record(&mut state)?;
+                }
+                state.record.previous
+            }
             _ => None,
         };
         let Some(id) = id else { return Ok(()) };
@@ -571,6 +577,14 @@ impl Deployment {
             state.shadow = record
                 .shadow
                 .map(|shadow| (share_counter(shadow.share, is_shared), agreement));
+        }
+        // A revision that becomes active is tried anew, on every node.
+        if let Some(active) = record
+            .active
+            .filter(|_| record.active != state.record.active)
+            && let Some(ready) = state.ready.get(&active)
+        {
+            ready.health.reset();
         }
         state.record = record;
         self.apply_record(state);

@@ -37,6 +37,13 @@ impl Deployment {
     ///
     /// If they cannot be read; the next call tries again.
     pub fn follow(&self, pending: &mut PendingPeople) -> Result<usize, FollowError> {
+        let followed = self.follow_store(pending);
+        // Also without the database, so that a trip ends.
+        self.judge_fleet();
+        followed
+    }
+
+    fn follow_store(&self, pending: &mut PendingPeople) -> Result<usize, FollowError> {
         let store = self.builder.people.store();
         let found = self.builder.people.rescan(pending)?;
         if store.is_shared() {
@@ -50,7 +57,6 @@ impl Deployment {
         if found.is_complete {
             store.acknowledge_rescan();
         }
-        self.judge_fleet();
         Ok(found.people)
     }
 
@@ -68,7 +74,7 @@ impl Deployment {
             .flatten()
     }
 
-    fn serves_active(&self) -> bool {
+    pub(super) fn serves_active(&self) -> bool {
         self.serves_active.load(Ordering::SeqCst)
     }
 

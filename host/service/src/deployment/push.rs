@@ -89,6 +89,10 @@ impl Deployment {
                 && entry.status.is_wanted()
             {
                 entry.enrol |= *enrol;
+                if store.is_shared() {
+                    // What the database has may be damaged.
+                    self.state_folder.keep_in(store, bytes)?;
+                }
                 return Ok(id);
             }
             // The active and the previous revision are allowed in addition.

@@ -6,9 +6,11 @@
 
 use std::sync::atomic::Ordering;
 
+use rostro_gallery::NodeHealth;
+
 use super::change::{ChangeError, ChangeOutcome};
 use super::ready::breaker::{Clients, OFF, Rule};
-use super::ready::fleet_health::{HealthReport, OtherNode, Verdict, judge};
+use super::ready::fleet_health::{HealthReport, HealthVerdict, PeerNode, judge};
 use super::ready::{LocalTrip, Outcome, ReadyRevision};
 use super::{Actor, Deployment};
 use crate::audit::{Action, ActionOutcome};
@@ -97,22 +99,26 @@ impl Deployment {
             recent: active.health.recent(),
         };
         let others = store.others_health();
-        let others: Vec<OtherNode> = others.into_iter().map(OtherNode::from).collect();
+        let others: Vec<PeerNode> = others.into_iter().map(PeerNode::from).collect();
         let is_off = self.breaker.load(Ordering::Relaxed) >= OFF;
         let verdict = match judge(&own, &others) {
-            Verdict::Excess(_) if is_off => Verdict::Serve,
+            HealthVerdict::Excess(_) if is_off => HealthVerdict::Serve,
             verdict => verdict,
         };
         let was_tripped = self
             .is_tripped
-            .swap(verdict == Verdict::Leave, Ordering::Relaxed);
-        store.report_health(own.to_text(), own.is_tripped);
+            .swap(verdict == HealthVerdict::Leave, Ordering::Relaxed);
+        let health = NodeHealth {
+            is_ready: self.serves_active() && verdict != HealthVerdict::Leave,
+            report: own.to_text(),
+        };
+        store.report_health(health, own.is_tripped);
         let cause = || active.health.last_cause();
         match (verdict, trip) {
-            (Verdict::Serve, _) if was_tripped => {
+            (HealthVerdict::Serve, _) if was_tripped => {
                 tracing::info!("this node is ready again after its circuit breaker tripped");
             }
-            (Verdict::Leave, Some(LocalTrip { rule, .. })) if !was_tripped => {
+            (HealthVerdict::Leave, Some(LocalTrip { rule, .. })) if !was_tripped => {
                 self.locked().trips.count_local(&rule);
                 tracing::error!(
                     revision = active.id().short(),
@@ -120,12 +126,12 @@ impl Deployment {
                     cause().escape_debug()
                 );
             }
-            (Verdict::TakeOut { nodes }, Some(LocalTrip { rule, .. })) => {
+            (HealthVerdict::TakeOut { nodes }, Some(LocalTrip { rule, .. })) => {
                 active.health.reset();
                 let rule = rule.on_nodes(nodes);
                 self.take_out(&active, rule, &cause());
             }
-            (Verdict::Excess(share), _) => {
+            (HealthVerdict::Excess(share), _) => {
                 active.health.reset();
                 self.take_out(&active, Rule::Share(share), &cause());
             }

@@ -8,7 +8,7 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::CaseKeys;
 use rostro_common::parallel;
 use rostro_gallery::{
-    ChangeNumber, GalleryContents, KeptTemplates, PersonRecord, Problem, SampleFileError,
+    GalleryContents, KeptTemplates, PersonRecord, Problem, SampleFileError, SharedChange,
 };
 use rostro_sandbox::error::RunError;
 use rostro_sandbox::pipeline::revision::Revision;
@@ -122,7 +122,7 @@ impl People {
         // A folder keeps one view's templates, and removes them at every change.
         let keeps = mode.is_at_start() || self.store.is_shared();
         let kept = keeps.then(|| self.store.kept_templates(key));
-        let kept = kept.unwrap_or_else(|| KeptTemplates::new(0, ChangeNumber::default()));
+        let kept = kept.unwrap_or_else(|| KeptTemplates::new(0, SharedChange::default()));
         let had_templates = !kept.is_empty();
         let GalleryContents {
             people,

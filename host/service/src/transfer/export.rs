@@ -100,7 +100,7 @@ impl Service {
             }
         }
         // Written last, so that an import omits people that were deleted during the export.
-        let tombstones = self.people.store().tombstones();
+        let tombstones = self.people.store().tombstones()?;
         for (gallery, key) in tombstones
             .galleries()
             .filter(|(gallery, _)| tombstones.in_gallery(*gallery).next().is_some())

@@ -1,6 +1,6 @@
 //! Stale reads: answers without a lease, which an operator allows for outages of the database.
 //!
-//! A renewal tells the node whether it may. The row of its lease then says so, and keeps to say it
+//! A renewal tells the node whether it may. The row of its lease then says so, and keeps saying it
 //! until the node reported that it knows otherwise. No deletion is answered with success meanwhile.
 //! Stale reads that were turned off are `ending` until each live node reported that, and no expelled
 //! lease is left of a node that may answer without it. At the latest they end after the limit by

@@ -1,9 +1,9 @@
 //! Rules of the circuit breaker: too many failures in a row, or too large a share of failures.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
+use rostro_common::digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -173,10 +173,12 @@ impl ClientNumbers {
 
     /// Returns the number of a client.
     pub(crate) fn number(self, client: &Client) -> u64 {
-        // Without random keys, so that all nodes have the same numbers.
-        let mut hasher = DefaultHasher::new();
-        (self.salt, client).hash(&mut hasher);
-        hasher.finish()
+        // The same on all nodes.
+        let digest = Sha256Digest::of(format!("{} {client:?}", self.salt).as_bytes());
+        let [first, ..] = digest.0.as_chunks::<8>().0 else {
+            return 0;
+        };
+        u64::from_le_bytes(*first)
     }
 }
 

@@ -31,14 +31,14 @@ impl HealthReport {
 
 /// Another live node.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OtherNode {
-    /// Whether it answers requests, and no operator drains it.
+pub(crate) struct PeerNode {
+    /// Whether a balancer may send it requests.
     pub is_ready: bool,
     /// None from a node that has not reported yet, or in another form.
     pub report: Option<HealthReport>,
 }
 
-impl From<NodeHealth> for OtherNode {
+impl From<NodeHealth> for PeerNode {
     fn from(node: NodeHealth) -> Self {
         Self {
             is_ready: node.is_ready,
@@ -49,19 +49,19 @@ impl From<NodeHealth> for OtherNode {
 
 /// What a node does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum HealthVerdict {
     /// It serves.
     Serve,
     /// It is not ready, because the revision fails here alone.
     Leave,
-    /// The revision goes out for all, because it fails on so many nodes.
+    /// The revision goes out for all, because it fails on this many nodes.
     TakeOut { nodes: usize },
     /// The revision goes out for all, because of the share of all nodes together.
     Excess(FailureShare),
 }
 
 /// Judges the revision that is active on this node by what all nodes reported of it.
-pub(crate) fn judge(own: &HealthReport, others: &[OtherNode]) -> Verdict {
+pub(crate) fn judge(own: &HealthReport, others: &[PeerNode]) -> HealthVerdict {
     let same = || {
         let reports = others.iter().filter_map(|node| node.report);
         reports.filter(|report| report.revision == own.revision)
@@ -74,21 +74,21 @@ pub(crate) fn judge(own: &HealthReport, others: &[OtherNode]) -> Verdict {
         && let Some(excess) = recent.excess()
         && excess.is_enough(|client| clients.and(Clients::One(client)) == Clients::Several)
     {
-        return Verdict::Excess(excess.share);
+        return HealthVerdict::Excess(excess.share);
     }
     if !own.is_tripped {
-        return Verdict::Serve;
+        return HealthVerdict::Serve;
     }
     let nodes = 1 + same().filter(|report| report.is_tripped).count();
-    let is_healthy = |node: &OtherNode| {
-        let is_tripped = |report: HealthReport| report.is_tripped;
-        node.is_ready && !node.report.is_some_and(is_tripped)
+    let is_healthy = |node: &PeerNode| {
+        let serves = |report: HealthReport| report.revision == own.revision && !report.is_tripped;
+        node.is_ready && node.report.is_some_and(serves)
     };
     match others.iter().any(is_healthy) {
-        _ if nodes >= NODES => Verdict::TakeOut { nodes },
-        true => Verdict::Leave,
+        _ if nodes >= NODES => HealthVerdict::TakeOut { nodes },
+        true => HealthVerdict::Leave,
         // No other node could take its requests.
-        false => Verdict::TakeOut { nodes },
+        false => HealthVerdict::TakeOut { nodes },
     }
 }
 
@@ -110,8 +110,8 @@ mod tests {
         }
     }
 
-    fn other(report: HealthReport) -> OtherNode {
-        OtherNode {
+    fn other(report: HealthReport) -> PeerNode {
+        PeerNode {
             is_ready: true,
             report: Some(report),
         }
@@ -121,14 +121,17 @@ mod tests {
     fn lone_trip_leaves_to_healthy_node() {
         let own = report(true, 10, 10, 1);
         let healthy = other(report(false, 100, 0, 2));
-        assert_eq!(judge(&own, &[healthy]), Verdict::Leave);
-        let drained = OtherNode {
+        assert_eq!(judge(&own, &[healthy]), HealthVerdict::Leave);
+        let drained = PeerNode {
             is_ready: false,
             ..healthy
         };
-        assert_eq!(judge(&own, &[drained]), Verdict::TakeOut { nodes: 1 });
-        assert_eq!(judge(&own, &[]), Verdict::TakeOut { nodes: 1 });
-        assert_eq!(judge(&report(false, 9, 9, 1), &[healthy]), Verdict::Serve);
+        assert_eq!(judge(&own, &[drained]), HealthVerdict::TakeOut { nodes: 1 });
+        assert_eq!(judge(&own, &[]), HealthVerdict::TakeOut { nodes: 1 });
+        assert_eq!(
+            judge(&report(false, 9, 9, 1), &[healthy]),
+            HealthVerdict::Serve
+        );
     }
 
     #[test]
@@ -138,30 +141,33 @@ mod tests {
         let healthy = other(report(false, 100, 0, 2));
         assert_eq!(
             judge(&own, &[tripped, healthy]),
-            Verdict::TakeOut { nodes: 2 }
+            HealthVerdict::TakeOut { nodes: 2 }
         );
         let mut another = report(true, 10, 10, 1);
         another.revision = Sha256Digest::of(b"another");
-        assert_eq!(judge(&own, &[other(another), healthy]), Verdict::Leave);
+        assert_eq!(
+            judge(&own, &[other(another), healthy]),
+            HealthVerdict::Leave
+        );
     }
 
     /// Requests of all nodes count together, as those of one do.
     #[test]
     fn summed_share_takes_out() {
-        let share = |failures, requests| Verdict::Excess(FailureShare { failures, requests });
+        let share = |failures, requests| HealthVerdict::Excess(FailureShare { failures, requests });
         let failing = |client| report(false, 7, 7, client);
         let all = [other(failing(1)), other(failing(1))];
         assert_eq!(judge(&failing(1), &all), share(21, 21));
         assert_eq!(judge(&failing(2), &all), share(21, 21));
-        assert_eq!(judge(&failing(1), &all[1..]), Verdict::Serve);
+        assert_eq!(judge(&failing(1), &all[1..]), HealthVerdict::Serve);
         // One client fails, and others ask another revision.
         let mut mixed = failing(1);
         mixed.clients = Clients::Several;
-        assert_eq!(judge(&mixed, &all), Verdict::Serve);
+        assert_eq!(judge(&mixed, &all), HealthVerdict::Serve);
         let healthy = other(report(false, 21, 0, 2));
         assert_eq!(
             judge(&failing(1), &[all[0], all[1], healthy]),
-            Verdict::Serve
+            HealthVerdict::Serve
         );
     }
 
@@ -172,6 +178,6 @@ mod tests {
             is_ready: true,
             report: own.to_text(),
         };
-        assert_eq!(OtherNode::from(node).report, Some(own));
+        assert_eq!(PeerNode::from(node).report, Some(own));
     }
 }
