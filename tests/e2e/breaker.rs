@@ -213,8 +213,10 @@ fn second_node_trips_for_all() {
     let local = "rostro_breaker_trips_total{rule=\"in_a_row\",outcome=\"local\"} 1";
     assert!(metrics(one).contains(local), "{}", metrics(one));
     eventually("the list shows it", || {
-        let list = rostro().args(["nodes", "--json", "--database", database.url()]);
-        let list = list.output().unwrap();
+        let list = rostro()
+            .args(["nodes", "--json", "--database", database.url()])
+            .output()
+            .unwrap();
         let list: Value = serde_json::from_slice(&list.stdout).unwrap();
         list["nodes"][0]["ready"] == false && list["nodes"][1]["ready"] == true
     });

@@ -99,7 +99,15 @@ fn joining_node_serves_shared_revision() {
     eventually("both nodes stage the previous revision", || {
         nodes_in(&one, &first, "staged").len() == 2
     });
-    two.admin_post("/v1/rollback").ok();
+    // A node knows of itself first, and tells the others at its next renewal.
+    eventually("the other node rolls back", || {
+        let answer = two.admin_post("/v1/rollback");
+        if answer.status != 200 {
+            answer.error(409, "not_ready");
+            return false;
+        }
+        true
+    });
     assert_eq!(
         (names(&one), names(&two)),
         (vec!["alice".into()], vec!["alice".into()])

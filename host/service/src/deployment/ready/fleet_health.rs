@@ -81,8 +81,9 @@ pub(crate) fn judge(own: &HealthReport, others: &[PeerNode]) -> HealthVerdict {
     }
     let nodes = 1 + same().filter(|report| report.is_tripped).count();
     let is_healthy = |node: &PeerNode| {
-        let serves = |report: HealthReport| report.revision == own.revision && !report.is_tripped;
-        node.is_ready && node.report.is_some_and(serves)
+        let is_tripped =
+            |report: HealthReport| report.revision == own.revision && report.is_tripped;
+        node.is_ready && !node.report.is_some_and(is_tripped)
     };
     match others.iter().any(is_healthy) {
         _ if nodes >= NODES => HealthVerdict::TakeOut { nodes },
