@@ -106,7 +106,9 @@ impl NodeList {
 
 impl NodeRow {
     fn of(row: &Row) -> Result<Self, DatabaseError> {
-        let Json(settings) = row.try_get(9)?;
+        // A row of another program may have something else.
+        let settings = row.try_get(9).map(|Json(settings)| settings);
+        let settings = settings.unwrap_or_default();
         let state = match (row.get(4), row.get(5), row.get(6)) {
             (true, ..) => NodeState::Expelled,
             (_, false, _) => NodeState::Joining,

@@ -58,7 +58,7 @@ fn filled() -> (OwnDatabase, PostgresStore) {
 
 /// Returns the people who have templates, which were read without samples.
 fn kept(store: &PostgresStore) -> Vec<String> {
-    let loaded = store.load_for(key(), &Cores::single()).unwrap();
+    let loaded = store.load_for(key(), 2, &Cores::single()).unwrap();
     let (with, without): (Vec<_>, Vec<_>) = loaded
         .people
         .into_iter()
@@ -72,7 +72,7 @@ fn kept(store: &PostgresStore) -> Vec<String> {
 fn kept_templates_are_read_back() {
     let (_own, store) = filled();
     assert_eq!(kept(&store), ["alice", "bob"]);
-    let loaded = store.load_for(key(), &Cores::single()).unwrap();
+    let loaded = store.load_for(key(), 2, &Cores::single()).unwrap();
     let templates = loaded
         .people
         .iter()
@@ -80,7 +80,7 @@ fn kept_templates_are_read_back() {
     let expected = [1.0, 2.0].map(|number| vec![vec![number; 2]; 2]);
     assert!(templates.eq(expected.iter().map(|templates| Some(&**templates))));
     let other = Sha256Digest::of(b"other");
-    let loaded = store.load_for(other, &Cores::single()).unwrap();
+    let loaded = store.load_for(other, 2, &Cores::single()).unwrap();
     assert!(
         loaded
             .people
@@ -98,7 +98,7 @@ fn people_without_templates_are_kept() {
     templates.insert_without(person("bob"));
     store.keep_templates(key(), &templates);
     assert_eq!(kept(&store), ["alice", "bob"]);
-    let loaded = store.load_for(key(), &Cores::single()).unwrap();
+    let loaded = store.load_for(key(), 2, &Cores::single()).unwrap();
     assert_eq!(loaded.people[1].templates, Some(Vec::new()));
 }
 

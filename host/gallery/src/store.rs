@@ -41,13 +41,18 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// If the store as a whole cannot be read. A single unreadable entry is a [`Problem`] instead.
     fn load(&self, cores: &Cores) -> Result<GalleryContents, GalleryError>;
 
-    /// Reads the stored people for a view with templates under `key`. A store that keeps
+    /// Reads the stored people for a view with templates of a dimension under `key`. A store that keeps
     /// templates with the people returns them, and no samples of these people.
     ///
     /// # Errors
     ///
     /// As [`Self::load`].
-    fn load_for(&self, _key: Sha256Digest, cores: &Cores) -> Result<GalleryContents, GalleryError> {
+    fn load_for(
+        &self,
+        _key: Sha256Digest,
+        _dimension: usize,
+        cores: &Cores,
+    ) -> Result<GalleryContents, GalleryError> {
         self.load(cores)
     }
 

@@ -57,11 +57,11 @@ pub fn app(
         )
         .route("/v1/revisions/{id}/canary", delete(revisions::end_canary))
         .route("/v1/revisions/{id}/shadow", delete(revisions::end_shadow))
-        .route("/v1/rollback", post(revisions::roll_back))
         .route_layer(from_extractor::<QueryParams<NoParameters>>());
     Router::new()
         .route("/v1/revisions", post(push::push))
         .route("/v1/revisions/{id}/activate", post(revisions::activate))
+        .route("/v1/rollback", post(revisions::roll_back))
         .route("/v1/revisions/{id}/canary", post(revisions::canary))
         .route("/v1/revisions/{id}/shadow", post(revisions::shadow))
         .merge(without_parameters)

@@ -53,6 +53,11 @@ impl Observations {
         self.expulsions.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Returns the number of connections that renewed the lease.
+    pub(super) fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
     pub(super) fn count_session(&self) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
     }

@@ -53,21 +53,22 @@ impl Fleet {
         let fleet = Arc::clone(self);
         self.database.spawn(async move {
             let mut member = None;
-            let mut is_reported = false;
+            // Connections at the last report: an outage is reported once.
+            let mut reported = None;
             while !fleet.is_leaving.load(Ordering::SeqCst) {
                 match fleet.run_session(&mut member).await {
                     Err(reason @ DatabaseError::DifferentSettings { .. }) => {
                         fleet.refuse(reason).await;
                         return;
                     }
-                    Err(error) if !is_reported => {
-                        tracing::warn!("this node cannot renew its lease: {error}");
-                        is_reported = true;
+                    Err(error) => {
+                        let sessions = Some(fleet.observations.sessions());
+                        if reported != sessions {
+                            tracing::warn!("this node cannot renew its lease: {error}");
+                            reported = sessions;
+                        }
                     }
-                    _ => {}
-                }
-                if fleet.membership.lease().is_some() {
-                    is_reported = false;
+                    Ok(()) => {}
                 }
                 sleep(RETRY).await;
             }
@@ -207,7 +208,10 @@ impl Fleet {
                 ],
             )
             .await?;
-        let epoch: Epoch = row.get::<_, &str>(0).into();
+        let epoch = row.get::<_, Option<&str>>(0);
+        let epoch: Epoch = epoch
+            .ok_or(DatabaseError::Damaged("the row of the gallery"))?
+            .into();
         let former = self.lock_own().replace(lease);
         self.lock_former().extend(former);
         self.forget_former_leases(client, &epoch).await?;

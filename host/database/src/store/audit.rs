@@ -25,6 +25,9 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for a batch of waiting lines to be stored.
 const SENDING_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The year 1 in microseconds since 1970. The server has no times of earlier years that lines have.
+const FIRST_TIME: i64 = -62_135_596_800_000_000;
+
 /// Number of lines that are sent by a statement.
 const BATCH: usize = 1000;
 
@@ -61,15 +64,28 @@ impl PostgresStore {
         // On a thread of its own, because changes of other nodes must not wait for many lines.
         let (database, unsent) = (self.database.clone(), Arc::clone(&node.unsent));
         let is_sending = Arc::clone(&self.is_sending);
-        std::thread::spawn(move || {
+        let has_failed = Arc::clone(&self.has_failed_to_send);
+        let send = move || {
             database.count(StatementKind::Audit);
             let insert = |lines: &[u8]| insert_lines(&database, lines, SENDING_TIMEOUT);
             match unsent.send(|lines| insert(lines).map_err(io::Error::other)) {
-                Ok(()) => tracing::info!("sent the waiting lines of the audit log to the database"),
-                Err(error) => tracing::debug!("lines of the audit log still wait: {error}"),
+                Ok(()) => {
+                    has_failed.store(false, Ordering::SeqCst);
+                    tracing::info!("sent the waiting lines of the audit log to the database");
+                }
+                Err(error) if !has_failed.swap(true, Ordering::SeqCst) => tracing::warn!(
+                    file = %unsent.path().display(),
+                    "cannot send waiting lines of the audit log to the database: {error}; they still wait"
+                ),
+                Err(_) => {}
             }
             is_sending.store(false, Ordering::SeqCst);
-        });
+        };
+        let thread = std::thread::Builder::new().name("audit".to_owned());
+        if let Err(error) = thread.spawn(send) {
+            tracing::warn!("cannot start a thread that sends waiting lines: {error}");
+            self.is_sending.store(false, Ordering::SeqCst);
+        }
     }
 
     /// Removes lines from before a time. Returns their number of bytes.
@@ -79,10 +95,11 @@ impl PostgresStore {
             let client = self.database.client().await?;
             let row = client
                 .query_one(
-                    "WITH removed AS (DELETE FROM audit WHERE time < $1::text::timestamptz \
+                    "WITH removed AS (DELETE FROM audit \
+                        WHERE time < timestamptz 'epoch' + $1::bigint * interval '1 microsecond' \
                         RETURNING octet_length(line) AS bytes) \
                      SELECT coalesce(sum(bytes), 0)::bigint FROM removed",
-                    &[&cutoff.to_string()],
+                    &[&cutoff.as_microsecond().max(FIRST_TIME)],
                 )
                 .await?;
             Ok(super::unsigned(row.get(0)))
@@ -142,17 +159,31 @@ impl PostgresStore {
     }
 }
 
+/// A line to store.
+struct NewLine {
+    digest: Sha256Digest,
+    /// Time since 1970.
+    microseconds: i64,
+    text: String,
+}
+
 /// Stores whole lines, each batch of them within `timeout`.
 fn insert_lines(database: &Database, text: &[u8], timeout: Duration) -> Result<(), DatabaseError> {
-    let lines: Vec<(Sha256Digest, String, String)> = text
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| {
-            // A torn line has no time.
-            let time = audit::file::time(line)?.to_string();
-            let text = String::from_utf8_lossy(line).into_owned();
-            Some((Sha256Digest::of(line), time, text))
-        })
-        .collect();
+    let mut damaged = 0;
+    let mut lines = Vec::new();
+    for line in text.split(|byte| *byte == b'\n') {
+        match audit::file::time(line) {
+            Some(time) => lines.push(NewLine {
+                digest: Sha256Digest::of(line),
+                microseconds: time.as_microsecond().max(FIRST_TIME),
+                text: String::from_utf8_lossy(line).into_owned(),
+            }),
+            None => damaged += u64::from(!line.trim_ascii().is_empty()),
+        }
+    }
+    if damaged > 0 {
+        tracing::error!(damaged, "lines of the audit log are damaged and left out");
+    }
     database.wait(async {
         for batch in lines.chunks(BATCH) {
             tokio::time::timeout(timeout, insert_batch(database, batch))
@@ -163,24 +194,19 @@ fn insert_lines(database: &Database, text: &[u8], timeout: Duration) -> Result<(
     })
 }
 
-async fn insert_batch(
-    database: &Database,
-    batch: &[(Sha256Digest, String, String)],
-) -> Result<(), DatabaseError> {
+async fn insert_batch(database: &Database, batch: &[NewLine]) -> Result<(), DatabaseError> {
     let client = database.client().await?;
     let statement = client
         .prepare_cached(
-            "INSERT INTO audit (digest, time, line) SELECT digest, time::timestamptz, line \
-             FROM unnest($1::bytea[], $2::text[], $3::text[]) AS new (digest, time, line) \
+            "INSERT INTO audit (digest, time, line) \
+             SELECT digest, timestamptz 'epoch' + time * interval '1 microsecond', line \
+             FROM unnest($1::bytea[], $2::bigint[], $3::text[]) AS new (digest, time, line) \
              ON CONFLICT (digest) DO NOTHING",
         )
         .await?;
-    let digests: Vec<&[u8]> = batch
-        .iter()
-        .map(|(digest, _, _)| digest.0.as_slice())
-        .collect();
-    let times: Vec<&str> = batch.iter().map(|(_, time, _)| &**time).collect();
-    let texts: Vec<&str> = batch.iter().map(|(_, _, text)| &**text).collect();
+    let digests: Vec<&[u8]> = batch.iter().map(|line| line.digest.0.as_slice()).collect();
+    let times: Vec<i64> = batch.iter().map(|line| line.microseconds).collect();
+    let texts: Vec<&str> = batch.iter().map(|line| &*line.text).collect();
     client
         .execute(&statement, &[&digests, &times, &texts])
         .await?;

@@ -13,6 +13,28 @@ use super::damage::{DamagedRow, WithoutIds, canonical_id, read_samples};
 use super::{PostgresStore, failure, feed, templates};
 use crate::connection::{DatabaseError, StatementKind};
 
+/// The templates that a view needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoredTemplates {
+    pub key: Sha256Digest,
+    /// Length of each.
+    pub dimension: usize,
+}
+
+/// Why people cannot be read.
+#[derive(Debug)]
+enum LoadFailure {
+    /// The templates cannot be read, and the samples may.
+    Templates(DatabaseError),
+    People(DatabaseError),
+}
+
+impl<E: Into<DatabaseError>> From<E> for LoadFailure {
+    fn from(error: E) -> Self {
+        Self::People(error.into())
+    }
+}
+
 /// People that were read.
 #[derive(Debug, Default)]
 struct LoadedPeople {
@@ -24,11 +46,11 @@ struct LoadedPeople {
 }
 
 impl PostgresStore {
-    /// Reads all people, ordered by id. Those with templates under `key` have no samples. Damaged rows
-    /// are logged and left out.
+    /// Reads all people, ordered by id. Those with stored templates have no samples. Damaged rows are
+    /// logged and left out.
     pub(super) fn load_people(
         &self,
-        key: Option<Sha256Digest>,
+        mut stored: Option<StoredTemplates>,
     ) -> Result<Vec<PersonRecord>, GalleryError> {
         loop {
             let load = self.lock_known().begin_load();
@@ -36,11 +58,18 @@ impl PostgresStore {
                 mut people,
                 keys,
                 mut damaged,
-            } = match self.read_people(key) {
+            } = match self.read_people(stored) {
                 Ok(read) => read,
-                Err(error) => {
+                Err(failed) => {
                     self.lock_known().end_load(load, HashMap::new());
-                    return Err(failure(error));
+                    match failed {
+                        LoadFailure::Templates(error) => {
+                            tracing::warn!("cannot read templates, which are made again: {error}");
+                            stored = None;
+                            continue;
+                        }
+                        LoadFailure::People(error) => return Err(failure(error)),
+                    }
                 }
             };
             let deleted = self.lock_known().end_load(load, keys);
@@ -59,15 +88,19 @@ impl PostgresStore {
         }
     }
 
-    fn read_people(&self, key: Option<Sha256Digest>) -> Result<LoadedPeople, DatabaseError> {
+    fn read_people(&self, stored: Option<StoredTemplates>) -> Result<LoadedPeople, LoadFailure> {
         self.database.count(StatementKind::Read);
         self.database.wait(async {
             let mut client = self.database.client().await?;
             let transaction = feed::snapshot(&mut client).await?;
             let mut loaded = LoadedPeople::default();
-            let without = match key {
+            let without = match stored {
                 None => None,
-                Some(key) => Some(self.read_stored(&transaction, key, &mut loaded).await?),
+                Some(stored) => Some(
+                    self.read_stored(&transaction, stored, &mut loaded)
+                        .await
+                        .map_err(LoadFailure::Templates)?,
+                ),
             };
             if without.as_ref().is_none_or(|without| !without.is_empty()) {
                 self.read_with_samples(&transaction, without.as_deref(), &mut loaded)
@@ -82,7 +115,7 @@ impl PostgresStore {
     async fn read_stored(
         &self,
         transaction: &Transaction<'_>,
-        key: Sha256Digest,
+        StoredTemplates { key, dimension }: StoredTemplates,
         loaded: &mut LoadedPeople,
     ) -> Result<Vec<i64>, DatabaseError> {
         let statement = "SELECT person.person, person.id, template.templates FROM person \
@@ -95,7 +128,8 @@ impl PostgresStore {
         let mut rows = pin!(rows);
         while let Some(row) = rows.try_next().await? {
             let person: i64 = row.get(0);
-            let stored = row.get::<_, Option<&[u8]>>(2).and_then(templates::of_bytes);
+            let stored = row.get::<_, Option<&[u8]>>(2);
+            let stored = stored.and_then(|bytes| templates::of_bytes(bytes, dimension));
             match (canonical_id(row.get(1)), stored) {
                 (Some(id), Some(templates)) => {
                     loaded.keys.insert(person, id.clone());

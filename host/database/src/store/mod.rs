@@ -67,6 +67,7 @@ use crate::fleet::settings::NodeSettings;
 use crate::fleet::{Epoch, Fleet, FleetOptions, Position, WRITER_LOCK};
 use feed::FoundChanges;
 use known::KnownPeople;
+use load::StoredTemplates;
 use numbers::OwnChanges;
 use revisions::revisions_text;
 use templates::TemplateKeys;
@@ -113,6 +114,8 @@ pub struct PostgresStore {
     latest: AtomicU64,
     /// Whether waiting lines of the audit log are being sent.
     is_sending: Arc<AtomicBool>,
+    /// Whether that failed last, which is logged once.
+    has_failed_to_send: Arc<AtomicBool>,
     /// Keys of templates that this node uses.
     template_keys: Mutex<TemplateKeys>,
     /// Contract of samples that name none.
@@ -205,6 +208,7 @@ impl PostgresStore {
             record: Mutex::default(),
             latest,
             is_sending: Arc::default(),
+            has_failed_to_send: Arc::default(),
             template_keys: Mutex::default(),
             legacy: OnceLock::new(),
             import: Arc::default(),
@@ -228,9 +232,9 @@ impl PostgresStore {
         })
     }
 
-    /// Reads all people, those with templates under `key` without samples.
-    fn load_with(&self, key: Option<Sha256Digest>) -> Result<GalleryContents, GalleryError> {
-        let people = self.load_people(key)?;
+    /// Reads all people, those with stored templates without samples.
+    fn load_with(&self, stored: Option<StoredTemplates>) -> Result<GalleryContents, GalleryError> {
+        let people = self.load_people(stored)?;
         // Once, before the service serves: later, people may be enrolled meanwhile.
         if !self.is_loaded.swap(true, Ordering::SeqCst) {
             self.remove_files_of_others(people.iter().map(|person| &person.id))?;
@@ -346,8 +350,13 @@ impl Store for PostgresStore {
         self.load_with(None)
     }
 
-    fn load_for(&self, key: Sha256Digest, _cores: &Cores) -> Result<GalleryContents, GalleryError> {
-        self.load_with(Some(key))
+    fn load_for(
+        &self,
+        key: Sha256Digest,
+        dimension: usize,
+        _cores: &Cores,
+    ) -> Result<GalleryContents, GalleryError> {
+        self.load_with(Some(StoredTemplates { key, dimension }))
     }
 
     fn kept_templates(&self, _key: Sha256Digest) -> KeptTemplates {

@@ -138,9 +138,9 @@ fn to_bytes(templates: &[Vec<f32>]) -> Vec<u8> {
     length.into_iter().chain(numbers).collect()
 }
 
-/// Reads templates, or an empty list of a person without samples; none if the bytes are not whole
-/// templates of finite numbers.
-pub(super) fn of_bytes(bytes: &[u8]) -> Option<Vec<Vec<f32>>> {
+/// Reads templates of a length, or an empty list of a person without samples; none if the bytes are
+/// others, or if a template has no direction.
+pub(super) fn of_bytes(bytes: &[u8], dimension: usize) -> Option<Vec<Vec<f32>>> {
     if bytes.is_empty() {
         return Some(Vec::new());
     }
@@ -148,9 +148,16 @@ pub(super) fn of_bytes(bytes: &[u8]) -> Option<Vec<Vec<f32>>> {
     let length = u32::from_le_bytes(*length) as usize;
     let (numbers, rest) = numbers.as_chunks();
     let numbers: Vec<f32> = numbers.iter().copied().map(f32::from_le_bytes).collect();
-    let is_whole = length > 0 && numbers.len().is_multiple_of(length) && rest.is_empty();
-    let is_valid = is_whole && !numbers.is_empty() && numbers.iter().all(|n| n.is_finite());
-    is_valid.then(|| numbers.chunks(length).map(<[f32]>::to_vec).collect())
+    let is_whole = length == dimension && numbers.len().is_multiple_of(length) && rest.is_empty();
+    if !is_whole || numbers.is_empty() {
+        return None;
+    }
+    let templates: Vec<Vec<f32>> = numbers.chunks(length).map(<[f32]>::to_vec).collect();
+    let is_usable = |template: &Vec<f32>| {
+        let norm: f32 = template.iter().map(|number| number * number).sum();
+        norm.is_normal()
+    };
+    templates.iter().all(is_usable).then_some(templates)
 }
 
 #[cfg(test)]
@@ -161,13 +168,16 @@ mod tests {
     fn damaged_templates_are_not_used() {
         let templates = vec![vec![0.5, -1.0], vec![2.0, 3.25]];
         let bytes = to_bytes(&templates);
-        assert_eq!(of_bytes(&bytes), Some(templates));
-        assert_eq!(of_bytes(&to_bytes(&[])), Some(Vec::new()));
+        assert_eq!(of_bytes(&bytes, 2), Some(templates));
+        assert_eq!(of_bytes(&to_bytes(&[]), 2), Some(Vec::new()));
         for end in 1..bytes.len() {
             // One whole template of two is as good as a policy that makes one.
-            assert_eq!(of_bytes(&bytes[..end]).is_some(), end == 4 + 8, "{end}");
+            assert_eq!(of_bytes(&bytes[..end], 2).is_some(), end == 4 + 8, "{end}");
         }
-        assert_eq!(of_bytes(&[0, 0, 0, 0, 1, 2, 3, 4]), None);
-        assert_eq!(of_bytes(&to_bytes(&[vec![f32::NAN]])), None);
+        assert_eq!(of_bytes(&[0, 0, 0, 0, 1, 2, 3, 4], 0), None);
+        assert_eq!(of_bytes(&bytes, 4), None);
+        for number in [f32::NAN, 0.0, f32::MAX] {
+            assert_eq!(of_bytes(&to_bytes(&[vec![number]]), 1), None, "{number}");
+        }
     }
 }

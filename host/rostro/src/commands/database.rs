@@ -149,6 +149,9 @@ pub(crate) enum DatabaseCommandError {
     /// The revisions cannot be copied.
     #[error(transparent)]
     Revisions(#[from] RevisionCopyError),
+    /// There is nothing to import.
+    #[error("cannot import from {}: there is no such folder; name the gallery with --gallery", .0.display())]
+    NoGallery(PathBuf),
     /// A copy ended early.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -316,6 +319,9 @@ impl LockedStores {
         direction: Direction,
     ) -> Result<Self, DatabaseCommandError> {
         schema::check(&database)?;
+        if direction == Direction::Import && !args.gallery.is_dir() {
+            return Err(DatabaseCommandError::NoGallery(args.gallery.clone()));
+        }
         let deadline = Instant::now() + Duration::from_secs(args.wait_for_lock);
         let scope = || deadline.into();
         let folder = FolderStore::open_locked(&args.gallery, &scope())?;
@@ -333,6 +339,12 @@ impl LockedStores {
         let is_needed = args.state.is_dir()
             || direction == Direction::Export
                 && has_record().map_err(DatabaseCommandError::Record)?;
+        if direction == Direction::Import && !is_needed {
+            let folder = args.state.display();
+            warn_user(&format!(
+                "no revisions are copied: {folder} is not a folder; name the state folder with --state"
+            ));
+        }
         if is_needed {
             let state = StateFolder::open(&args.state, &scope(), Shutdown::default())?;
             let files =

@@ -11,7 +11,8 @@ use rostro_common::fs::read_at_most;
 use rostro_common::shutdown::Shutdown;
 use rostro_database::{Database, Node, PostgresStore, schema};
 use rostro_gallery::{
-    CsvGallery, FolderStore, StateFiles, Store, StoreError, UnsentLines, remove_templates,
+    CsvGallery, FolderStore, StateFiles, Store, StoreError, UNSENT_LINES, UnsentLines,
+    remove_templates,
 };
 use rostro_inference::OnnxRuntime;
 use rostro_models::runtime;
@@ -150,7 +151,11 @@ fn open_store(
     let state = open_state()?;
     // Those of a folder gallery with the same state folder.
     remove_templates(state.folder()).map_err(StoreError::from)?;
-    let unsent = UnsentLines::open(state.folder()).map_err(ServeError::Audit)?;
+    let unsent = UnsentLines::open(state.folder()).map_err(|error| {
+        let file = state.folder().join(UNSENT_LINES);
+        let text = format!("cannot write the audit log {}: {error}", file.display());
+        ServeError::Audit(std::io::Error::new(error.kind(), text))
+    })?;
     let database = Database::open(options)?;
     schema::check(&database)?;
     tracing::info!(database = %options, "people are in a database");

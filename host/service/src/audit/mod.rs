@@ -274,11 +274,11 @@ impl Audit {
         let Ok(cutoff) = now.checked_sub(self.keep) else {
             return;
         };
+        // First, so that the keys are known while the store does not answer.
+        self.locked().keys.current(now);
         let removed = self.store.remove_audit_before(cutoff);
         if removed.is_ok() {
-            let mut open = self.locked();
-            open.keys.current(now);
-            open.keys.drop_before(cutoff);
+            self.locked().keys.drop_before(cutoff);
         }
         match removed {
             Ok(0) => {}

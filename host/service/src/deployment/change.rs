@@ -147,7 +147,7 @@ pub enum ChangeError {
     },
     /// Nodes cannot serve the revision now.
     #[error(
-        "the revision {} is not staged on {}; wait until it is, or pass --partial to take these nodes out of service until then",
+        "the revision {} is not staged on {}; wait until it is, or activate it or roll back with --partial, which takes these nodes out of service until then",
         .id.short(),
         .nodes.join(", ")
     )]

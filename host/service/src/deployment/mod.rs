@@ -195,8 +195,8 @@ impl Deployment {
         state_folder.sweep(&record);
         let (queue, jobs) = staging::queue();
         let store = builder.people.store();
-        let gallery = store.archive_number().filter(|_| store.is_shared());
-        let clients = ClientNumbers::new(gallery.map(|number| number.gallery));
+        let number = store.is_shared().then(|| store.archive_number()).flatten();
+        let clients = ClientNumbers::new(number.map(|number| number.gallery));
         let state = DeploymentState::new(record, &ready, store.is_shared());
         let deployment = Arc::new(Self {
             builder,

@@ -129,7 +129,9 @@ impl People {
             mut problems,
             unknown_age,
             ..
-        } = self.store.load_for(key, &mode.cores())?;
+        } = self
+            .store
+            .load_for(key, contract.dimension, &mode.cores())?;
         self.note_stored(&people);
         let mut filling = Filling {
             view: &view,
