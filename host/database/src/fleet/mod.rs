@@ -143,10 +143,10 @@ impl Fleet {
 
     /// Returns what the other live nodes reported; nothing without a lease, because it is outdated.
     pub(crate) fn others_health(&self) -> Vec<NodeHealth> {
-        let is_leased = self.membership.lease().is_some();
-        is_leased
-            .then(|| self.observations.others())
-            .unwrap_or_default()
+        match self.membership.lease() {
+            Some(_) => self.observations.others(),
+            None => Vec::new(),
+        }
     }
 
     fn lock_health(&self) -> MutexGuard<'_, NodeHealth> {
