@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use ureq::http::Method;
 
-use crate::harness::{BOUNDARY, Options, Server, drawn, file, multipart, rostro, text};
+use crate::harness::{BOUNDARY, Options, Server, drawn, file, multipart, output_of, rostro, text};
 use crate::operator::metrics;
 
 fn lines(log: &Path) -> Vec<Value> {
@@ -19,17 +19,11 @@ fn lines(log: &Path) -> Vec<Value> {
 
 /// Returns the lines that `rostro audit --person` finds.
 fn audit_of(state: &Path, person: &str) -> Vec<Value> {
-    let output = rostro()
+    let mut command = rostro();
+    command
         .args(["audit", "--json", "--person", person, "--state"])
-        .arg(state)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    serde_json::from_slice(&output.stdout).unwrap()
+        .arg(state);
+    serde_json::from_str(&output_of(&mut command)).unwrap()
 }
 
 fn actions(lines: &[Value]) -> Vec<&str> {

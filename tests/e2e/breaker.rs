@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use serde_json::Value;
 use ureq::http::Method;
 
 use crate::database::{migrated, on};
 use crate::faults::with_white;
-use crate::harness::{Options, Server, component, drawn, eventually, rostro};
+use crate::harness::{Options, Server, component, drawn, eventually};
+use crate::nodes::list;
 use crate::operator::{bytes, metrics};
 use crate::postgres::OwnDatabase;
 use crate::revisions::{model, pack};
@@ -213,11 +213,7 @@ fn second_node_trips_for_all() {
     let local = "rostro_breaker_trips_total{rule=\"in_a_row\",outcome=\"local\"} 1";
     assert!(metrics(one).contains(local), "{}", metrics(one));
     eventually("the list shows it", || {
-        let list = rostro()
-            .args(["nodes", "--json", "--database", database.url()])
-            .output()
-            .unwrap();
-        let list: Value = serde_json::from_slice(&list.stdout).unwrap();
+        let list = list(&database);
         list["nodes"][0]["ready"] == false && list["nodes"][1]["ready"] == true
     });
     fail(two);

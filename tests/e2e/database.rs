@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use ureq::http::Method;
 
-use crate::harness::{Options, Server, component, drawn, eventually, rostro};
+use crate::harness::{Options, Server, component, drawn, eventually, output_of, rostro};
 use crate::operator::bytes;
 use crate::postgres::{BACK_UP, OwnDatabase, Postgres, RESTORE};
 
@@ -60,17 +60,11 @@ fn delete(server: &Server, person: &str) -> Value {
 
 /// Returns the lines of a person in the audit log of all nodes.
 fn audit(database: &OwnDatabase, person: &str) -> Vec<Value> {
-    let output = rostro()
+    let mut command = rostro();
+    command
         .args(["audit", "--json", "--person", person])
-        .args(["--database", database.url()])
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    serde_json::from_slice(&output.stdout).unwrap()
+        .args(["--database", database.url()]);
+    serde_json::from_str(&output_of(&mut command)).unwrap()
 }
 
 /// A service with empty folders knows the people and groups of the database, and no file of a

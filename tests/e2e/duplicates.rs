@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use crate::harness::{
-    Answer, BOUNDARY, Options, Server, component, drawn, file, multipart, rostro, text,
+    Answer, BOUNDARY, Options, Server, component, drawn, file, multipart, output_of, rostro, text,
 };
 
 /// Enrols alice, bob, and alice again under another id.
@@ -77,17 +77,9 @@ fn duplicates_lists_each_pair_once() {
 
     // The command prints the same pairs.
     let command = |args: &[&str]| {
-        let output = rostro()
-            .args(["people", "duplicates", "--admin", &server.admin])
-            .args(args)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
+        let mut command = rostro();
+        command.args(["people", "duplicates", "--admin", &server.admin]);
+        output_of(command.args(args))
     };
     let table = command(&[]);
     assert!(

@@ -119,6 +119,14 @@ pub(crate) fn rostro() -> Command {
     command_of(&program("rostro"))
 }
 
+/// Runs a command that must succeed, and returns its output.
+pub(crate) fn output_of(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// A command in the repository's root, without the variables that configure the program.
 pub(crate) fn command_of(program: &Path) -> Command {
     let mut command = Command::new(program);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use ureq::http::Method;
 
 use crate::database::{migrate, migrated};
-use crate::harness::{Answer, Options, Server, component, drawn, eventually, rostro};
+use crate::harness::{Answer, Options, Server, component, drawn, eventually, output_of, rostro};
 use crate::operator::{bytes, metrics};
 use crate::postgres::{OwnDatabase, Postgres};
 
@@ -53,10 +53,10 @@ fn error(output: &Output) -> String {
 }
 
 /// Returns what `rostro nodes --json` prints.
-fn list(database: &OwnDatabase) -> Value {
-    let output = database_command(database, &["nodes", "--json"]);
-    assert!(output.status.success(), "{}", error(&output));
-    serde_json::from_slice(&output.stdout).unwrap()
+pub(crate) fn list(database: &OwnDatabase) -> Value {
+    let mut command = rostro();
+    let command = command.args(["nodes", "--json", "--database", database.url()]);
+    serde_json::from_str(&output_of(command)).unwrap()
 }
 
 /// Returns the value of a metric; none without it.

@@ -13,8 +13,8 @@ use ureq::http::Method;
 use crate::database::migrated;
 use crate::fleet::hammer::people::Person;
 use crate::harness::{
-    Client, FORM, Options, Server, command_of, eventually, file, multipart, next_program, program,
-    text,
+    Client, FORM, Options, Server, command_of, eventually, file, multipart, next_program,
+    output_of, program, text,
 };
 use crate::postgres::OwnDatabase;
 
@@ -138,13 +138,6 @@ impl Node {
     }
 }
 
-fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{error}");
-    String::from_utf8_lossy(&output.stdout).into_owned() + &error
-}
-
 /// Returns a command of a program on the database.
 fn on_database(program: &Path, args: &[&str], database: &OwnDatabase) -> Command {
     let mut command = command_of(program);
@@ -192,7 +185,7 @@ fn rolling_upgrade_fails_no_request() {
             scope.spawn(move || send_requests(client, balancer, counts, goes_on));
         }
         wait_for_load(20);
-        let migration = succeed(&mut on_database(&new, &["database", "migrate"], &database));
+        let migration = output_of(&mut on_database(&new, &["database", "migrate"], &database));
         assert!(migration.contains("__next"), "{migration}");
         wait_for_load(20);
         // A node of the old program still starts.
@@ -200,7 +193,7 @@ fn rolling_upgrade_fails_no_request() {
         assert_eq!(third.terminate(), Some(0));
         for (index, node) in nodes.iter().enumerate() {
             let drain = ["nodes", "drain", node.name];
-            succeed(&mut on_database(&old, &drain, &database));
+            output_of(&mut on_database(&old, &drain, &database));
             eventually("the balancer notices", || !balancer.is_healthy(index));
             assert_eq!(servers[index].terminate(), Some(0));
             servers[index] = node.start(&new, &database);

@@ -316,7 +316,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Tells other nodes which revisions this one has staged, and why it cannot serve others.
     fn report_revisions(&self, _revisions: BTreeMap<Sha256Digest, Result<(), String>>) {}
 
-    /// Tells other nodes of the requests of this one; at once if they must know soon.
+    /// Tells other nodes of the requests of this one; at once if they must know soon, or if its
+    /// readiness changed.
     fn report_health(&self, _health: NodeHealth, _is_urgent: bool) {}
 
     /// Returns what the other live nodes reported, as of this node's last renewal.

@@ -126,9 +126,6 @@ pub enum DatabaseError {
     /// The database did not answer.
     #[error("the database did not answer within {} ms", .0.as_millis())]
     Silent(Duration),
-    /// A line of the audit log waited too long.
-    #[error("the database takes too long")]
-    Slow,
     /// Another server has replaced the one that this node follows.
     #[error("another server has replaced the database; retry when this node has loaded it")]
     OtherEpoch,
@@ -173,7 +170,6 @@ impl DatabaseError {
         matches!(
             self,
             Self::Silent(_)
-                | Self::Slow
                 | Self::OtherEpoch
                 | Self::Connect {
                     is_transient: true,

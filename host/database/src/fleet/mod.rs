@@ -133,10 +133,10 @@ impl Fleet {
     /// Tells the other nodes of the requests of this one.
     pub(crate) fn report_health(&self, report: NodeHealth, is_urgent: bool) {
         let mut health = self.lock_health();
-        let is_changed = *health != report;
+        let is_urgent = is_urgent && *health != report || health.is_ready != report.is_ready;
         *health = report;
         drop(health);
-        if is_urgent && is_changed {
+        if is_urgent {
             self.urgent.notify_one();
         }
     }

@@ -242,8 +242,9 @@ impl Fleet {
         let statement = client
             .prepare_cached(
                 "UPDATE lease SET renewed = renewed + 1, applied = $2, is_serving = $3, \
-                 settings = $5, revisions = $6::text::jsonb, health = $9, is_ready = $10, renewed_at = now(), \
-                 stale_number = $7, stale_ms = greatest($8, CASE WHEN $3 THEN allowed_ms ELSE 0 END) \
+                 settings = $5, revisions = $6::text::jsonb, health = $9, is_ready = $10, \
+                 renewed_at = now(), stale_number = $7, \
+                 stale_ms = greatest($8, CASE WHEN $3 THEN allowed_ms ELSE 0 END) \
                  FROM (SELECT counter, stale_number AS latest_number, \
                        CASE stale_reads WHEN 'on' THEN stale_ms ELSE 0 END AS allowed_ms \
                        FROM gallery) AS gallery \

@@ -75,8 +75,8 @@ async fn try_create(client: &Client) -> Result<HalfvecView, tokio_postgres::Erro
     Ok(HalfvecView::Present)
 }
 
-/// Returns the name of the type `halfvec`, with its schema. None without the extension; its inner
-/// value is none if the extension is older than the type.
+/// Returns the name of the type `halfvec`, with its schema: `None` without the extension, and
+/// `Some(None)` if the extension is older than the type.
 async fn find_extension(client: &Client) -> Result<Option<Option<String>>, tokio_postgres::Error> {
     let row = client
         .query_opt(

@@ -1,7 +1,7 @@
 //! The audit log of all nodes.
 //!
-//! A line that the database cannot take waits in a file of the node, and is sent once the database is
-//! back. The digest of a line is its key, so that a line that is sent twice is stored once.
+//! A line that the database cannot take waits in a file of the node, and is sent once the database
+//! is back. The digest of a line is its key, so that a line that is sent twice is stored once.
 
 use std::io;
 use std::pin::pin;
@@ -15,6 +15,8 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::keyed_hash::HashKey;
 use rostro_gallery::{AuditAppend, AuditKey, ChangeNumber, audit};
 use tokio_postgres::Row;
+
+use rostro_gallery::Store;
 
 use super::PostgresStore;
 use crate::connection::{Database, DatabaseError, StatementKind};
@@ -53,11 +55,15 @@ impl PostgresStore {
         })
     }
 
-    /// Sends the lines that wait in the file, if there are any.
+    /// Sends the lines that wait in the file, if there are any and the database answers.
     pub(super) fn send_unsent_lines(&self) {
         let Some(node) = self.node.as_ref().filter(|node| node.unsent.has_lines()) else {
             return;
         };
+        // While the database is away every attempt would read the file for nothing.
+        if self.lease().is_none() {
+            return;
+        }
         if self.is_sending.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -188,7 +194,7 @@ fn insert_lines(database: &Database, text: &[u8], timeout: Duration) -> Result<(
         for batch in lines.chunks(BATCH) {
             tokio::time::timeout(timeout, insert_batch(database, batch))
                 .await
-                .unwrap_or(Err(DatabaseError::Slow))?;
+                .unwrap_or(Err(DatabaseError::Silent(timeout)))?;
         }
         Ok(())
     })

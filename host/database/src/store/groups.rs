@@ -210,8 +210,8 @@ async fn check_new(
     })
 }
 
-/// Adds members to a group; `before` is none for a new one. Returns the number and all
-/// members; none if nothing changed.
+/// Adds members to a group. A new group has no `before`. Returns the number and all members, or
+/// nothing if nothing changed.
 async fn insert(
     transaction: &Transaction<'_>,
     name: &str,

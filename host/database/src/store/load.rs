@@ -38,7 +38,7 @@ impl<E: Into<DatabaseError>> From<E> for LoadFailure {
 /// People that were read.
 #[derive(Debug, Default)]
 struct LoadedPeople {
-    /// Those with samples come last, and each part is ordered by id.
+    /// Those with templates come first, in any order.
     people: Vec<PersonRecord>,
     /// Ids by surrogate key.
     keys: HashMap<i64, PersonId>,

@@ -20,6 +20,7 @@ use rostro_service::audit::{Action, file, files, name, person_key};
 
 use crate::config::ConfigError;
 use crate::config::database::DatabaseAddress;
+use crate::config::state::StateArg;
 use crate::terminal::{new_table, render, say, say_json, warn_user};
 
 /// Extensions of compressed files that this command cannot read.
@@ -34,14 +35,8 @@ pub(crate) struct AuditArgs {
     /// Print only the lines of this action
     #[arg(long, value_name = "ACTION", value_enum)]
     action: Option<Action>,
-    /// State folder of the service
-    #[arg(
-        long,
-        env = "ROSTRO_STATE",
-        value_name = "DIR",
-        default_value = "rostro_state"
-    )]
-    state: PathBuf,
+    #[command(flatten)]
+    state: StateArg,
     #[command(flatten)]
     database: DatabaseAddress,
     /// Print JSON
@@ -192,7 +187,7 @@ fn search(args: &AuditArgs) -> Result<SearchResult, AuditError> {
     let person = person.transpose()?;
     match args.database.find()? {
         Some(options) => search_database(&options, person.as_ref(), args.action),
-        None => search_folder(&args.state, person.as_ref(), args.action),
+        None => search_folder(&args.state.folder, person.as_ref(), args.action),
     }
 }
 
@@ -340,7 +335,9 @@ mod tests {
         AuditArgs {
             person: person.map(str::to_owned),
             action,
-            state: state.to_owned(),
+            state: StateArg {
+                folder: state.to_owned(),
+            },
             json: true,
             database: DatabaseAddress::default(),
         }

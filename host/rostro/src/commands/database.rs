@@ -24,6 +24,7 @@ use rostro_service::deployment::{
 use rostro_service::{ArchiveDeletions, DeletionsError};
 
 use crate::config::database::DatabaseAddress;
+use crate::config::state::StateArg;
 use crate::config::{ConfigError, cores};
 use crate::terminal::{say, say_json, warn_user};
 
@@ -94,14 +95,8 @@ struct CopyArgs {
         default_value = "embeddings_csvs"
     )]
     gallery: PathBuf,
-    /// Folder with the revisions
-    #[arg(
-        long,
-        env = "ROSTRO_STATE",
-        value_name = "DIR",
-        default_value = "rostro_state"
-    )]
-    state: PathBuf,
+    #[command(flatten)]
+    state: StateArg,
     /// Replace people and revisions that the target has already
     #[arg(long)]
     replace: bool,
@@ -120,7 +115,7 @@ enum Direction {
 /// A folder and a database that no service uses.
 struct LockedStores {
     folder: FolderStore,
-    /// The state folder; none if there is none and nothing to put there.
+    /// The state folder, if it exists or revisions are written into it.
     state: Option<StateFolder>,
     database: PostgresStore,
 }
@@ -336,17 +331,17 @@ impl LockedStores {
                 .read_revisions()
                 .map(|record| record.is_some())
         };
-        let is_needed = args.state.is_dir()
+        let is_needed = args.state.folder.is_dir()
             || direction == Direction::Export
                 && has_record().map_err(DatabaseCommandError::Record)?;
         if direction == Direction::Import && !is_needed {
-            let folder = args.state.display();
+            let folder = args.state.folder.display();
             warn_user(&format!(
                 "no revisions are copied: {folder} is not a folder; name the state folder with --state"
             ));
         }
         if is_needed {
-            let state = StateFolder::open(&args.state, &scope(), Shutdown::default())?;
+            let state = StateFolder::open(&args.state.folder, &scope(), Shutdown::default())?;
             let files =
                 StateFiles::open(state.folder()).map_err(DatabaseCommandError::StateFiles)?;
             stores.folder = stores.folder.with_state(files);

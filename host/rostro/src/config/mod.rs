@@ -11,6 +11,7 @@ pub(crate) mod fleet;
 mod memory;
 mod sizing;
 mod source;
+pub(crate) mod state;
 
 use std::collections::BTreeMap;
 use std::fmt;

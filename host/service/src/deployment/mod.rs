@@ -34,7 +34,6 @@ use rostro_gallery::Deletion;
 use rostro_models::PackError;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use rostro_sandbox::settings::names::UnknownSettings;
-use uuid::Uuid;
 
 use crate::audit::{Action, ActionOutcome, Audit};
 use crate::people::{PeopleError, PersonLock, ViewReport};
@@ -218,6 +217,7 @@ impl Deployment {
         });
         deployment.report_start(plan.as_ref(), active, outcome);
         deployment.report(&deployment.locked());
+        deployment.judge_fleet();
         staging::start(&deployment, jobs)?;
         for id in staged_again {
             // The receiving thread lives as long as the deployment.
@@ -549,14 +549,10 @@ impl DeploymentState {
     }
 }
 
-/// Returns the counter of a share. On a node of a fleet it begins anywhere, so that all nodes together
-/// take the share of few requests, too.
+/// Returns the counter of a share. On a node of a fleet its phase is random, so that all nodes
+/// together take the share of few requests, too.
 fn share_counter(share: f64, is_shared: bool) -> Arc<ShareCounter> {
-    let phase = match is_shared {
-        // Its last bits are random.
-        true => f64::from(Uuid::now_v7().as_fields().3[7]) / 256.0,
-        false => 0.0,
-    };
+    let phase = if is_shared { fastrand::f64() } else { 0.0 };
     Arc::new(ShareCounter::new(share, phase))
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct Shadow {
 #[derive(Debug)]
 pub(crate) struct ShareCounter {
     share: f64,
-    /// Part of a taken request that was counted before, 0 to 1.
+    /// Part of a request that the first one adds to, from 0 to 1.
     phase: f64,
     requests: AtomicU64,
 }

@@ -1,14 +1,14 @@
 //! Trips of the circuit breaker.
 //!
-//! In a fleet a node is not ready for a minute after its breaker trips, so that a balancer sends requests
-//! to the others. The active revision goes out for all nodes if it fails on two of them, or if the
-//! share of failures of all nodes together is too large.
+//! In a fleet a node is not ready for a minute after its breaker trips, so that a balancer sends
+//! requests to the others. The active revision goes out for all nodes if it fails on two of them, or
+//! if the share of failures of all nodes together is too large.
 
 use std::sync::atomic::Ordering;
 
 use rostro_gallery::NodeHealth;
 
-use super::change::{ChangeError, ChangeOutcome};
+use super::change::ChangeOutcome;
 use super::ready::breaker::{Clients, OFF, Rule};
 use super::ready::fleet_health::{HealthReport, HealthVerdict, PeerNode, judge};
 use super::ready::{LocalTrip, Outcome, ReadyRevision};
@@ -76,7 +76,7 @@ impl Deployment {
         let active = self.active();
         let is_shared = self.builder.people.store().is_shared();
         if !is_shared || !std::ptr::eq(&*active, ready) {
-            self.take_out(ready, rule, cause);
+            self.take_out(ready, 1, rule, cause);
             return;
         }
         ready.health.trip(rule);
@@ -119,7 +119,7 @@ impl Deployment {
                 tracing::info!("this node is ready again after its circuit breaker tripped");
             }
             (HealthVerdict::Leave, Some(LocalTrip { rule, .. })) if !was_tripped => {
-                self.locked().trips.count_local(&rule);
+                self.locked().trips.count_local(rule);
                 tracing::error!(
                     revision = active.id().short(),
                     "this node is not ready for a minute, because requests fail here and not on other nodes: {rule}, the last: {}",
@@ -128,35 +128,39 @@ impl Deployment {
             }
             (HealthVerdict::TakeOut { nodes }, Some(LocalTrip { rule, .. })) => {
                 active.health.reset();
-                let rule = rule.on_nodes(nodes);
-                self.take_out(&active, rule, &cause());
+                self.take_out(&active, nodes, rule, &cause());
             }
             (HealthVerdict::Excess(share), _) => {
                 active.health.reset();
-                self.take_out(&active, Rule::Share(share), &cause());
+                self.take_out(&active, 1, Rule::Share(share), &cause());
             }
             _ => {}
         }
     }
 
-    /// Takes a revision out, for all nodes.
-    fn take_out(&self, ready: &ReadyRevision, rule: Rule, cause: &str) {
+    /// Takes a revision out for all nodes, because the rule fired on this number of them.
+    fn take_out(&self, ready: &ReadyRevision, nodes: usize, rule: Rule, cause: &str) {
         let id = ready.id();
-        let reason = format!("taken out {rule}, the last: {cause}");
+        let on_nodes = match nodes {
+            0 | 1 => String::new(),
+            nodes => format!(", on {nodes} nodes"),
+        };
+        let reason = format!("taken out {rule}{on_nodes}, the last: {cause}");
         let outcome = self.commit(|draft| draft.take_out(ready, &reason));
         let (outcome, detail) = match outcome {
             Ok(ChangeOutcome { changed: false, .. }) => return,
             Ok(ChangeOutcome { changed: true, .. }) => {
                 let mut state = self.locked();
                 state.broken += 1;
-                state.trips.count(&rule, false);
+                state.trips.count(rule, false);
                 (ActionOutcome::Done, reason)
             }
             Err(error) => {
                 let mut state = self.locked();
                 state.stuck += 1;
-                state.trips.count(&rule, true);
-                (ActionOutcome::Refused, stuck_detail(&error, &reason))
+                state.trips.count(rule, true);
+                let detail = format!("it keeps serving, because {error}; it would be {reason}");
+                (ActionOutcome::Refused, detail)
             }
         };
         tracing::error!(revision = id.short(), "{}", detail.escape_debug());
@@ -164,8 +168,4 @@ impl Deployment {
         self.audit
             .note(&actor, Action::Break, Some(id), outcome, &detail);
     }
-}
-
-fn stuck_detail(error: &ChangeError, reason: &str) -> String {
-    format!("it keeps serving, because {error}; it would be {reason}")
 }

@@ -22,19 +22,12 @@ const FEWEST: u64 = 20;
 pub(crate) const OFF: u32 = 10_000;
 
 /// The rule that takes a revision out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
     /// This many requests failed in a row.
     InARow(u32),
     /// More than half of the requests of the last minute failed.
     Share(FailureShare),
-    /// A rule fired on several nodes of a fleet.
-    Nodes {
-        /// Number of nodes.
-        nodes: usize,
-        /// The rule of this node.
-        rule: Box<Self>,
-    },
 }
 
 /// Failures and requests of the last minute.
@@ -65,21 +58,21 @@ pub struct TripCounts {
 
 impl TripCounts {
     /// Counts a rule that fired.
-    pub(crate) fn count(&mut self, rule: &Rule, is_stuck: bool) {
-        let count = match (rule.own(), is_stuck) {
-            (RuleKind::InARow, false) => &mut self.in_a_row,
-            (RuleKind::Share, false) => &mut self.share,
-            (RuleKind::InARow, true) => &mut self.in_a_row_stuck,
-            (RuleKind::Share, true) => &mut self.share_stuck,
+    pub(crate) fn count(&mut self, rule: Rule, is_stuck: bool) {
+        let count = match (rule, is_stuck) {
+            (Rule::InARow(_), false) => &mut self.in_a_row,
+            (Rule::Share(_), false) => &mut self.share,
+            (Rule::InARow(_), true) => &mut self.in_a_row_stuck,
+            (Rule::Share(_), true) => &mut self.share_stuck,
         };
         *count += 1;
     }
 
     /// Counts a rule that fired on this node alone.
-    pub(crate) fn count_local(&mut self, rule: &Rule) {
-        let count = match rule.own() {
-            RuleKind::InARow => &mut self.in_a_row_local,
-            RuleKind::Share => &mut self.share_local,
+    pub(crate) fn count_local(&mut self, rule: Rule) {
+        let count = match rule {
+            Rule::InARow(_) => &mut self.in_a_row_local,
+            Rule::Share(_) => &mut self.share_local,
         };
         *count += 1;
     }
@@ -98,39 +91,10 @@ impl TripCounts {
     }
 }
 
-/// A rule of one node, without its numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RuleKind {
-    InARow,
-    Share,
-}
-
-impl Rule {
-    /// Returns the rule of one node that fired on several.
-    pub(crate) fn on_nodes(self, nodes: usize) -> Self {
-        match nodes {
-            0 | 1 => self,
-            nodes => Self::Nodes {
-                nodes,
-                rule: Box::new(self),
-            },
-        }
-    }
-
-    fn own(&self) -> RuleKind {
-        match self {
-            Self::InARow(_) => RuleKind::InARow,
-            Self::Share(_) => RuleKind::Share,
-            Self::Nodes { rule, .. } => rule.own(),
-        }
-    }
-}
-
 impl std::fmt::Display for Rule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::InARow(failures) => write!(f, "after {failures} failures in a row"),
-            Self::Nodes { nodes, rule } => write!(f, "{rule}, on {nodes} nodes"),
             Self::Share(FailureShare { failures, requests }) => {
                 write!(
                     f,
