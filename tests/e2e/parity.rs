@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use rostro_common::cores::Cores;
 use rostro_inference::OnnxRuntime;
 use rostro_models::Pack;
-use rostro_sandbox::bindings::{Analysis, AnalyzedFace, Purpose};
+use rostro_sandbox::bindings::Purpose;
 use rostro_sandbox::component::CompiledComponent;
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::limits::Limits;
 use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::stage::{StageRequest, Tuning};
+use rostro_sandbox::types::{Analysis, AnalyzedFace};
 use serde_json::Value;
 
 use crate::harness::{Options, component, root, shared};

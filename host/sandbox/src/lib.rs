@@ -14,6 +14,8 @@
 //! - [`limits`]: limits of a guest, how they are enforced, and usage
 //! - [`pipeline`]: revisions, staging, runs and the self-test
 //! - [`review`], [`settings`]: input of guests that operators choose
+//! - [`stream`]: what a pipeline keeps between the frames of a stream
+//! - [`types`]: analyses as the host uses them
 //! - [`validate`]: rules for the output of guests
 //!
 //! Place in the workspace: rostro → api → service → sandbox → {inference, models}; all crates may
@@ -30,5 +32,7 @@ pub mod limits;
 pub mod pipeline;
 pub mod review;
 pub mod settings;
+pub mod stream;
+pub mod types;
 pub mod validate;
 mod wasmtime_errors;

@@ -7,11 +7,12 @@ use bytes::Bytes;
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::vector::cosine;
-use rostro_sandbox::bindings::{Analysis, AnalyzedFace, Purpose};
+use rostro_sandbox::bindings::Purpose;
 use rostro_sandbox::error::RunError;
 use rostro_sandbox::guest::report::Warning;
 use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::run::Run;
+use rostro_sandbox::types::{Analysis, AnalyzedFace};
 
 use crate::deployment::{Outcome, ReadyRevision};
 use crate::executor::{ReplySender, RequestContext};

@@ -44,8 +44,8 @@ pub use analyze::{Analyses, Comparison, FacePair};
 pub use duplicates::{DuplicatesError, DuplicatesQuery};
 pub use enroll::{EnrollRequest, Enrollment, EnrollmentWarning, Mode, PhotoIssue, PhotoOutcome};
 pub use error::{RevisionError, ServiceError};
-pub use recognize::{Recognition, RecognizedFace, probes};
-pub use rostro_sandbox::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
+pub use recognize::{Identification, Recognition, RecognizedFace, probes};
+pub use rostro_sandbox::bindings::{Candidate, Face, Purpose};
 pub use transfer::{
     ArchiveDeletions, ArchiveError, ArchiveFile, ArchiveFolder, DeletionsError, ImportOptions,
     ImportReport, PeopleList,

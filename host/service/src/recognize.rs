@@ -14,11 +14,12 @@ use rostro_common::cancel::CancelScope;
 use rostro_common::ids::PersonId;
 use rostro_gallery::groups::Members;
 use rostro_inference::precision::Precision;
-use rostro_sandbox::bindings::{Analysis, Candidate, Decision, Face, Probe, Purpose};
+use rostro_sandbox::bindings::{Candidate, Decision, Event, Face, Probe, Purpose, Ruling};
 use rostro_sandbox::error::RunError;
 use rostro_sandbox::guest::report::Warning;
 use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::run::Run;
+use rostro_sandbox::types::{Analysis, AnalyzedFace};
 
 use crate::deployment::{
     IdentifiedFace, Outcome, Preference, ReadyRevision, RoutedRevision, Shadow,
@@ -48,6 +49,8 @@ pub struct Recognition {
     pub height: u32,
     /// Every face, largest first.
     pub faces: Vec<RecognizedFace>,
+    /// Events of the policy.
+    pub events: Vec<Event>,
     /// Least precision of the models that saw the frame.
     pub precision: Precision,
     /// The guests' warnings.
@@ -64,10 +67,26 @@ pub struct Recognition {
 pub struct RecognizedFace {
     /// The face in the frame.
     pub face: Face,
-    /// The people most similar to it, best first.
+    /// Its track in the stream, if the pipeline tracks.
+    pub track: Option<u32>,
+    /// The candidates that the policy shows, in its order.
     pub candidates: Vec<Candidate>,
     /// The policy's decision.
-    pub decision: Decision,
+    pub identification: Identification,
+}
+
+/// Decision about a face.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Identification {
+    /// A known person.
+    Known {
+        /// The person, with the similarity to the face.
+        person: Candidate,
+        /// The policy's confidence, 0 to 1.
+        confidence: f32,
+    },
+    /// No known person, with the policy's code for the reason.
+    Unknown(String),
 }
 
 /// An encoded frame to recognise, and the group to search. Clones share the bytes.
@@ -204,14 +223,7 @@ fn recognize_now(
     let searched = Instant::now();
     let decisions = run.decide(&probes)?;
     let decided = Instant::now();
-    let faces = probes
-        .into_iter()
-        .zip(decisions)
-        .map(|(probe, decision)| RecognizedFace {
-            face: probe.face,
-            candidates: probe.candidates,
-            decision,
-        });
+    let faces = probes.into_iter().zip(decisions.rulings);
     let mut stages = vec![("queue".to_owned(), begun - input.arrived)];
     stages.extend_from_slice(run.stages());
     stages.push(("search".to_owned(), searched - analyzed));
@@ -222,7 +234,10 @@ fn recognize_now(
         revision: Arc::clone(&ready.revision),
         width,
         height,
-        faces: faces.collect(),
+        faces: faces
+            .map(|(probe, ruling)| RecognizedFace::of(probe, ruling))
+            .collect(),
+        events: decisions.events,
         precision: run.precision(),
         warnings,
         stages,
@@ -241,11 +256,11 @@ pub fn probes(
     analysis: Analysis,
     group: Option<&HashSet<PersonId>>,
 ) -> Result<Vec<Probe>, ServiceError> {
-    let (faces, embeddings): (Vec<_>, Vec<_>) = analysis
-        .faces
-        .into_iter()
-        .map(|analyzed| (analyzed.face, analyzed.embedding))
-        .unzip();
+    let mut faces = analysis.faces;
+    let embeddings: Vec<Vec<f32>> = faces
+        .iter_mut()
+        .map(|analyzed| std::mem::take(&mut analyzed.embedding))
+        .collect();
     let nearest = match group {
         Some(group) => view.nearest_among(&embeddings, CANDIDATES, group)?,
         None => view.nearest(&embeddings, CANDIDATES)?,
@@ -254,8 +269,10 @@ pub fn probes(
         id: near.id.to_string(),
         similarity: near.similarity,
     };
-    let probe = |(face, near): (Face, Vec<_>)| Probe {
-        face,
+    let probe = |(analyzed, near): (AnalyzedFace, Vec<_>)| Probe {
+        face: analyzed.face,
+        track: analyzed.track,
+        is_fresh: analyzed.is_fresh,
         candidates: near.into_iter().map(candidate).collect(),
     };
     Ok(faces.into_iter().zip(nearest).map(probe).collect())
@@ -269,13 +286,35 @@ impl Recognition {
 }
 
 impl RecognizedFace {
-    fn identified(&self) -> IdentifiedFace {
-        let identity = match &self.decision {
-            Decision::Known(known) => self
+    /// Returns a face with the ruling on it. Validated rulings name candidates of the probe.
+    pub fn of(probe: Probe, ruling: Ruling) -> Self {
+        let candidate = |index: u32| probe.candidates.get(index as usize).cloned();
+        let identification = match ruling.decision {
+            Decision::Known(known) => match candidate(known.candidate) {
+                Some(person) => Identification::Known {
+                    person,
+                    confidence: known.confidence,
+                },
+                None => Identification::Unknown("no_candidates".to_owned()),
+            },
+            Decision::Unknown(reason) => Identification::Unknown(reason),
+        };
+        Self {
+            identification,
+            candidates: ruling
                 .candidates
-                .get(known.candidate as usize)
-                .map(|candidate| candidate.id.clone()),
-            Decision::Unknown(_) => None,
+                .into_iter()
+                .filter_map(candidate)
+                .collect(),
+            face: probe.face,
+            track: probe.track,
+        }
+    }
+
+    fn identified(&self) -> IdentifiedFace {
+        let identity = match &self.identification {
+            Identification::Known { person, .. } => Some(person.id.clone()),
+            Identification::Unknown(_) => None,
         };
         IdentifiedFace {
             bounds: self.face.bounds,

@@ -5,10 +5,13 @@ pub use rostro_gallery::{
     DatabaseFailure, FleetStatus, GalleryError, GroupChange, PendingCause, PendingChange, REASONS,
 };
 pub use rostro_inference::precision::Precision;
-pub use rostro_sandbox::bindings::{Analysis, AnalyzedFace, Decision, Purpose, Reason};
+pub use rostro_sandbox::bindings::{
+    Candidate, Event, Identity, Measure, Purpose, Reason, RequestContext,
+};
 pub use rostro_sandbox::component::error::ComponentError;
 pub use rostro_sandbox::error::RunError;
 pub use rostro_sandbox::guest::report::Warning;
 pub use rostro_sandbox::half::Half;
 pub use rostro_sandbox::pipeline::revision::Revision;
 pub use rostro_sandbox::review::Review;
+pub use rostro_sandbox::types::{Analysis, AnalyzedFace};

@@ -11,7 +11,7 @@ use rostro_service::types::{Analysis, AnalyzedFace, Purpose, Warning};
 use rostro_service::{Analyses, Comparison};
 
 use super::openapi::{AuthErrors, BodyErrors, CompareForm, Image, ImageForm};
-use super::responses::{FrameSize, PipelineHeader, PipelineInfo, milliseconds};
+use super::responses::{FrameSize, PipelineHeader, PipelineInfo, measures, milliseconds};
 use crate::error::ApiError;
 use crate::request::form::{Form, FormFields};
 use crate::request::frame;
@@ -303,7 +303,11 @@ impl SideAnswer {
 }
 
 impl AnalyzedFaceAnswer {
-    fn of(AnalyzedFace { face, embedding }: AnalyzedFace) -> Self {
+    fn of(
+        AnalyzedFace {
+            face, embedding, ..
+        }: AnalyzedFace,
+    ) -> Self {
         let bounds = face.bounds;
         Self {
             det_score: face.score,
@@ -313,11 +317,7 @@ impl AnalyzedFaceAnswer {
                 .iter()
                 .map(|point| [point.x, point.y])
                 .collect(),
-            measures: face
-                .measures
-                .into_iter()
-                .map(|measure| (measure.name, Value::from(measure.value)))
-                .collect(),
+            measures: measures(face.measures),
             embedding: (!embedding.is_empty()).then_some(embedding),
         }
     }

@@ -9,11 +9,13 @@ use utoipa::ToSchema;
 
 use rostro_common::ids::UNKNOWN;
 use rostro_service::deployment::Preference;
-use rostro_service::types::{Decision, Warning};
-use rostro_service::{Recognition, RecognizedFace};
+use rostro_service::types::{Candidate, Identity, Revision, Warning};
+use rostro_service::{Identification, Recognition, RecognizedFace};
 
 use super::openapi::{AuthErrors, BodyErrors, FrameForm, Image, NotFoundErrors};
-use super::responses::{FrameSize, PipelineHeader, PipelineInfo, StaleHeader, milliseconds};
+use super::responses::{
+    FrameSize, PipelineHeader, PipelineInfo, StaleHeader, measures, milliseconds,
+};
 use crate::error::ApiError;
 use crate::request::form::FormFields;
 use crate::request::frame::{self, FrameRequest};
@@ -57,9 +59,24 @@ pub(super) struct FrameAnswer {
 struct FramePipeline {
     #[serde(flatten)]
     revision: PipelineInfo,
+    policy: PolicyInfo,
     /// `int8` if the recogniser computed in 8-bit integers, else `float`.
     #[schema(example = "float")]
     precision: String,
+}
+
+/// Component that decided on the faces.
+#[derive(Debug, Serialize, ToSchema)]
+struct PolicyInfo {
+    name: String,
+    version: String,
+}
+
+impl PolicyInfo {
+    fn of(revision: &Revision) -> Self {
+        let Identity { name, version } = revision.policy_identity().clone();
+        Self { name, version }
+    }
 }
 
 /// A face of a frame. `identity` and `confidence` are the fields of the replaced service.
@@ -82,7 +99,11 @@ struct FaceAnswer {
     /// Left eye, right eye, nose, left and right corner of the mouth: x and y in pixels of the
     /// upright image.
     landmarks: Vec<[f32; 2]>,
-    /// The nearest people, most similar first.
+    /// Measures of the pipeline, by name: `sharpness`, `yaw`, `size`, and others.
+    #[schema(value_type = HashMap<String, f32>)]
+    measures: Map<String, Value>,
+    /// The nearest people that the policy shows, in its order: the most similar first unless it says
+    /// differently.
     candidates: Vec<CandidateAnswer>,
 }
 
@@ -90,6 +111,15 @@ struct FaceAnswer {
 struct CandidateAnswer {
     identity: String,
     similarity: f32,
+}
+
+impl CandidateAnswer {
+    fn of(candidate: Candidate) -> Self {
+        Self {
+            identity: candidate.id,
+            similarity: candidate.similarity,
+        }
+    }
 }
 
 /// Recognise the people in a frame.
@@ -172,6 +202,7 @@ impl FrameAnswer {
             warnings: recognition.warnings,
             pipeline: FramePipeline {
                 revision: PipelineInfo::of(&recognition.revision),
+                policy: PolicyInfo::of(&recognition.revision),
                 precision: recognition.precision.to_string(),
             },
             timings_ms: recognition.stages.into_iter().map(milliseconds).collect(),
@@ -185,23 +216,26 @@ impl FaceAnswer {
         let RecognizedFace {
             face,
             candidates,
-            decision,
+            identification,
+            ..
         } = recognized;
-        let (chosen, confidence, reason) = match decision {
-            Decision::Known(known) => (
-                candidates.get(known.candidate as usize),
-                format!("{:.2}", known.confidence),
+        let nearest = candidates.first().map(|candidate| candidate.similarity);
+        let (identity, confidence, similarity, reason) = match identification {
+            Identification::Known { person, confidence } => (
+                person.id,
+                format!("{confidence:.2}"),
+                Some(person.similarity),
                 None,
             ),
-            Decision::Unknown(reason) => (None, "N/A".to_owned(), Some(reason)),
+            Identification::Unknown(reason) => {
+                (UNKNOWN.to_owned(), "N/A".to_owned(), nearest, Some(reason))
+            }
         };
         let bounds = face.bounds;
         Self {
-            identity: chosen.map_or_else(|| UNKNOWN.to_owned(), |candidate| candidate.id.clone()),
+            identity,
             confidence,
-            similarity: chosen
-                .or(candidates.first())
-                .map(|candidate| candidate.similarity),
+            similarity,
             reason,
             det_score: face.score,
             bbox: [bounds.x1, bounds.y1, bounds.x2, bounds.y2],
@@ -210,13 +244,11 @@ impl FaceAnswer {
                 .iter()
                 .map(|point| [point.x, point.y])
                 .collect(),
+            measures: measures(face.measures),
             candidates: candidates
-                .iter()
+                .into_iter()
                 .take(CANDIDATES)
-                .map(|candidate| CandidateAnswer {
-                    identity: candidate.id.clone(),
-                    similarity: candidate.similarity,
-                })
+                .map(CandidateAnswer::of)
                 .collect(),
         }
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use axum::response::{IntoResponseParts, ResponseParts};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use rostro_common::ids::PersonId;
-use rostro_service::types::Revision;
+use rostro_service::types::{Measure, Revision};
 
 use crate::error::ApiError;
 use crate::request::headers::{X_ROSTRO_PIPELINE, X_ROSTRO_STALE};
@@ -82,6 +82,14 @@ pub(super) struct FrameSize {
 pub(super) fn milliseconds((stage, time): (String, Duration)) -> (String, Value) {
     let rounded = (time.as_secs_f64() * 1e6).round() / 1e3;
     (stage, Value::from(rounded))
+}
+
+/// Returns measures by name.
+pub(super) fn measures(measures: Vec<Measure>) -> Map<String, Value> {
+    let measures = measures.into_iter();
+    measures
+        .map(|measure| (measure.name, Value::from(measure.value)))
+        .collect()
 }
 
 /// Parses the id of a person in a path.

@@ -2,7 +2,7 @@
 
 use rostro_common::text::{sanitize, sanitize_names};
 
-use super::version::{WORLD_VERSION, run_versions};
+use super::version::run_versions;
 use crate::limits::{LimitReached, MAX_COMPONENT_BYTES};
 
 /// Reason for refusing a component.
@@ -28,9 +28,8 @@ pub enum ComponentError {
     Invalid(wasmtime::Error),
     /// The component targets an interface version that this host does not support.
     #[error(
-        "the component was built for rostro:pipeline@{wanted}, and this host has {WORLD_VERSION}: \
-         build it against a rostro-sdk (or wit/rostro.wit) of version {runs}, or run it on a host \
-         that has {wanted}",
+        "the component was built for rostro:pipeline@{wanted}, and this host has {runs}: build it \
+         against a rostro-sdk (or wit/) of such a version, or run it on a host that has {wanted}",
         runs = run_versions()
     )]
     UnsupportedVersion {
@@ -40,9 +39,10 @@ pub enum ComponentError {
     /// The component imports interfaces outside the allow-list.
     #[error(
         "the component imports {}, which this host does not offer; a pipeline may import \
-         rostro:pipeline@{WORLD_VERSION}, wasi:nn@0.2.0-rc-2024-10-28 and of WASI 0.2 clocks, \
-         random and stdio",
-        sanitize_names(.0)
+         rostro:pipeline ({runs}), wasi:nn@0.2.0-rc-2024-10-28 and of WASI 0.2 clocks, random and \
+         stdio",
+        sanitize_names(.0),
+        runs = run_versions()
     )]
     ForbiddenImports(Vec<String>),
     /// The component lacks an interface.
@@ -58,8 +58,15 @@ pub enum ComponentError {
     },
     /// An import or export has another type than the interface.
     #[error(
-        "an interface of the component is not what rostro:pipeline@{WORLD_VERSION} says: {0:#}; \
-         build it against this host's wit/rostro.wit"
+        "an interface of the component is not what rostro:pipeline says: {0:#}; build it against \
+         this host's wit/"
     )]
     InterfaceMismatch(wasmtime::Error),
+    /// The component has functions of two minor versions.
+    #[error(
+        "the component exports functions of two versions of rostro:pipeline; build all of it \
+         against one of {runs}",
+        runs = run_versions()
+    )]
+    MixedVersions,
 }

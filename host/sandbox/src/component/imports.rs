@@ -5,8 +5,8 @@ use wasmparser::{Parser, Payload};
 use rostro_common::text::sanitize_name;
 
 use super::error::ComponentError;
-use super::version::{self, WORLD_VERSION};
-use crate::half::Half;
+use super::exports::Function;
+use super::version::{self, Minor, WORLD_VERSION};
 use crate::limits::MAX_COMPONENT_BYTES;
 
 /// Interfaces that a component may import, without their versions.
@@ -96,29 +96,91 @@ impl Interface {
     }
 }
 
-/// Returns the halves of a pipeline that a component exports, without compiling it.
+/// Returns the functions of a pipeline that a component exports, without compiling it.
 ///
 /// # Errors
 ///
-/// If the bytes are not a component, or export neither half.
-pub fn halves(bytes: &[u8]) -> Result<Vec<Half>, ComponentError> {
+/// If the bytes are not a component, or export none.
+pub fn functions(bytes: &[u8]) -> Result<Vec<Function>, ComponentError> {
     let Interface { imports, exports } = Interface::parse(bytes)?;
     check_versions(imports.iter().chain(&exports))?;
-    let halves: Vec<Half> = Half::ALL
-        .into_iter()
-        .filter(|half| exports.iter().any(|export| is_export_of(*half, export)))
-        .collect();
-    if halves.is_empty() {
-        return Err(missing_halves(exports));
-    }
-    Ok(halves)
+    let versions = exported_versions(&exports)?;
+    let functions = [Function::Vision].into_iter().chain(Function::RULES);
+    Ok(functions
+        .filter(|function| versions.has(function.interface(versions.minor)))
+        .collect())
 }
 
-/// Returns the error of a component that exports neither half.
-pub(super) fn missing_halves(exports: Vec<String>) -> ComponentError {
+/// Interfaces of a pipeline that a component exports.
+pub(super) struct ExportedVersions<'a> {
+    interfaces: Vec<&'a str>,
+    /// Minor version of all of them.
+    pub(super) minor: Minor,
+    /// Whether a component for 0.1 asks for all its settings in `describe`.
+    pub(super) has_complete_settings: bool,
+}
+
+impl ExportedVersions<'_> {
+    /// Returns true if the component exports an interface.
+    pub(super) fn has(&self, interface: &str) -> bool {
+        self.interfaces.contains(&interface)
+    }
+}
+
+/// Finds the interfaces of a pipeline among the names of exports.
+///
+/// # Errors
+///
+/// If there is none of a function, or if they have different minor versions.
+pub(super) fn exported_versions(
+    exports: &[String],
+) -> Result<ExportedVersions<'_>, ComponentError> {
+    let found: Vec<(&str, &str, Minor)> = exports
+        .iter()
+        .filter_map(|export| {
+            let (name, version) = pipeline_interface(export)?;
+            Some((name, version, Minor::of(version)?))
+        })
+        .collect();
+    let has_function = |minor: Minor| {
+        let names: &[&str] = match minor {
+            Minor::V0_1 => &["vision", "policy"],
+            Minor::V0_2 => &["vision", "review", "template", "decide"],
+        };
+        found
+            .iter()
+            .any(|(name, _, of)| *of == minor && names.contains(name))
+    };
+    let minor = match (has_function(Minor::V0_1), has_function(Minor::V0_2)) {
+        (false, false) => return Err(missing_functions(exports)),
+        (true, true) => return Err(ComponentError::MixedVersions),
+        (true, false) => Minor::V0_1,
+        (false, true) => Minor::V0_2,
+    };
+    let of_minor = || found.iter().filter(move |(_, _, of)| *of == minor);
+    let versions = ExportedVersions {
+        interfaces: of_minor().map(|(name, _, _)| *name).collect(),
+        minor,
+        has_complete_settings: of_minor()
+            .all(|(_, version, _)| version::has_complete_settings(version)),
+    };
+    match minor {
+        Minor::V0_2 if !versions.has("about") => Err(ComponentError::MissingExport {
+            wanted: format!("rostro:pipeline/about@{}", minor.latest()),
+            found: exports.to_vec(),
+        }),
+        Minor::V0_1 | Minor::V0_2 => Ok(versions),
+    }
+}
+
+/// Returns the error of a component that exports no function of a pipeline.
+fn missing_functions(exports: &[String]) -> ComponentError {
     ComponentError::MissingExport {
-        wanted: Half::ALL.map(export_name).join(" or "),
-        found: exports,
+        wanted: format!(
+            "rostro:pipeline/about@{version} with rostro:pipeline/vision@{version} or a rule",
+            version = WORLD_VERSION
+        ),
+        found: exports.to_vec(),
     }
 }
 
@@ -136,23 +198,6 @@ pub(super) fn check_header(bytes: &[u8]) -> Result<(), ComponentError> {
         _ => "this is not a WebAssembly component",
     };
     Err(ComponentError::NotAComponent { what })
-}
-
-/// Returns the name of a half's interface in this host's version.
-pub(super) fn export_name(half: Half) -> String {
-    format!("rostro:pipeline/{}@{WORLD_VERSION}", half.name())
-}
-
-/// Returns true if an export is this half, in a version that this host runs.
-pub(super) fn is_export_of(half: Half, export: &str) -> bool {
-    export_version(half, export).is_some()
-}
-
-/// Returns the version of an export that is this half, if this host runs it.
-pub(super) fn export_version(half: Half, export: &str) -> Option<&str> {
-    pipeline_interface(export)
-        .filter(|(name, version)| *name == half.name() && version::is_supported(version))
-        .map(|(_, version)| version)
 }
 
 /// Splits the name of an interface of `rostro:pipeline` into name and version.

@@ -5,6 +5,7 @@
 //! component runs before that.
 
 pub mod error;
+pub(crate) mod exports;
 pub mod imports;
 pub mod version;
 
@@ -19,7 +20,6 @@ use rostro_common::cancel::CancelScope;
 use rostro_common::digest::Sha256Digest;
 use rostro_inference::Models;
 
-use crate::bindings::{policy::PolicyHostIndices, vision::VisionHostIndices};
 use crate::engine::Engine;
 use crate::guest::Guest;
 use crate::guest::linker::add_to_linker;
@@ -28,12 +28,12 @@ use crate::half::{Half, PerHalf};
 use crate::limits::{Limits, Seconds};
 use crate::wasmtime_errors;
 use error::ComponentError;
-use imports::{
-    check_header, check_versions, export_name, export_version, is_allowed, is_export_of,
-    missing_halves,
-};
+use exports::Exports;
+use imports::{check_header, check_versions, is_allowed};
+use version::Minor;
 
-pub use imports::{Interface, halves, unsupported_version};
+pub use exports::Function;
+pub use imports::{Interface, functions, unsupported_version};
 
 /// Component that may be instantiated, within limits.
 #[derive(Clone)]
@@ -48,8 +48,7 @@ struct CompiledParts {
     engine: Engine,
     digest: Sha256Digest,
     pre: InstancePre<GuestState>,
-    vision: Option<VisionHostIndices>,
-    policy: Option<PolicyHostIndices>,
+    functions: Exports,
     imports: Vec<String>,
     exports: Vec<String>,
     /// CPU time of its guests.
@@ -62,7 +61,7 @@ impl CompiledComponent {
     /// # Errors
     ///
     /// If the bytes are not a component, import an interface outside the allow-list, or export
-    /// neither half in a version that this host runs.
+    /// no function of a pipeline in a version that this host runs.
     pub fn load(engine: &Engine, bytes: &[u8]) -> Result<Self, ComponentError> {
         check_header(bytes)?;
         let component = Component::new(engine.wasmtime(), bytes).map_err(|error| {
@@ -91,24 +90,12 @@ impl CompiledComponent {
         let pre = linker
             .instantiate_pre(&component)
             .map_err(ComponentError::InterfaceMismatch)?;
-        let has_export = |half: Half| exports.iter().any(|export| is_export_of(half, export));
-        let vision = has_export(Half::Vision)
-            .then(|| VisionHostIndices::new(&pre))
-            .transpose()
-            .map_err(ComponentError::InterfaceMismatch)?;
-        let policy = has_export(Half::Policy)
-            .then(|| PolicyHostIndices::new(&pre))
-            .transpose()
-            .map_err(ComponentError::InterfaceMismatch)?;
-        if vision.is_none() && policy.is_none() {
-            return Err(missing_halves(exports));
-        }
+        let functions = Exports::find(&pre, &exports)?;
         let inner = CompiledParts {
             engine: engine.clone(),
             digest: Sha256Digest::of(bytes),
             pre,
-            vision,
-            policy,
+            functions,
             imports,
             exports,
             seconds: PerHalf::default(),
@@ -143,36 +130,27 @@ impl CompiledComponent {
         &self.limits
     }
 
-    /// Fails unless the component exports a half of a pipeline.
-    ///
-    /// # Errors
-    ///
-    /// If it lacks the export.
-    pub fn require(&self, half: Half) -> Result<(), ComponentError> {
-        if self.has_half(half) {
-            return Ok(());
-        }
-        Err(ComponentError::MissingExport {
-            wanted: export_name(half),
-            found: self.inner.exports.clone(),
-        })
+    /// Returns true if the component has a function of a pipeline.
+    #[must_use]
+    pub fn has(&self, function: Function) -> bool {
+        self.inner.functions.has(function)
     }
 
-    /// Returns true if the component exports a half of a pipeline.
+    /// Returns true if the component has a function of a half.
     #[must_use]
     pub fn has_half(&self, half: Half) -> bool {
         match half {
-            Half::Vision => self.inner.vision.is_some(),
-            Half::Policy => self.inner.policy.is_some(),
+            Half::Vision => self.has(Function::Vision),
+            Half::Policy => Function::RULES
+                .into_iter()
+                .any(|function| self.has(function)),
         }
     }
 
-    /// Returns true if the half asks for all its settings in `describe`, as of interface 0.1.2.
-    pub(crate) fn has_complete_settings(&self, half: Half) -> bool {
-        self.inner
-            .exports
-            .iter()
-            .any(|export| export_version(half, export).is_some_and(version::has_complete_settings))
+    /// Returns the minor version of `rostro:pipeline` that it was built for.
+    #[must_use]
+    pub fn minor(&self) -> Minor {
+        self.inner.functions.minor()
     }
 
     /// Returns the SHA-256 digest of the component's bytes.
@@ -193,12 +171,8 @@ impl CompiledComponent {
         &self.inner.exports
     }
 
-    pub(crate) fn vision(&self) -> Option<&VisionHostIndices> {
-        self.inner.vision.as_ref()
-    }
-
-    pub(crate) fn policy(&self) -> Option<&PolicyHostIndices> {
-        self.inner.policy.as_ref()
+    pub(crate) fn functions(&self) -> &Exports {
+        &self.inner.functions
     }
 
     /// Returns the CPU time of its guests for a half.

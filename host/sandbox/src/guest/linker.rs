@@ -9,7 +9,7 @@ use wasmtime_wasi_nn::wit::WasiNnView;
 use rostro_inference::{Tensor, TensorType};
 
 use super::state::GuestState;
-use crate::bindings::vision::rostro::pipeline::{samples, settings, telemetry};
+use crate::bindings::{v0_1, v0_2};
 
 /// Trap of a guest that calls a function which waits.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -22,9 +22,8 @@ pub(crate) struct WaitRefused;
 ///
 /// If a name is linked twice, which is a bug.
 pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
-    settings::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    telemetry::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
-    samples::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    link_pipeline_v01(linker)?;
+    link_pipeline_v02(linker)?;
     wasmtime_wasi_nn::wit::add_to_linker(linker, |state: &mut GuestState| {
         let (table, nn) = state.wasi_nn();
         WasiNnView::new(table, nn)
@@ -35,6 +34,22 @@ pub(crate) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result
     link_refused_waits(linker)?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+/// Links the imports of components for version 0.1.
+fn link_pipeline_v01(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    use v0_1::vision::rostro::pipeline::{samples, settings, telemetry};
+    settings::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    telemetry::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    samples::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+}
+
+/// Links the imports of components for version 0.2.
+fn link_pipeline_v02(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    use v0_2::about::rostro::pipeline::{samples, settings, telemetry};
+    settings::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    telemetry::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    samples::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
 }
 
 /// Replaces the constructor of tensors by one that counts them, because `wasmtime-wasi-nn` only

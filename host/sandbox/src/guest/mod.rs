@@ -1,5 +1,6 @@
 //! One instance of a component: the data of its store, its imports, and its reports.
 
+mod imports;
 pub mod linker;
 pub mod report;
 pub mod state;

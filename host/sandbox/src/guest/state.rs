@@ -1,4 +1,4 @@
-//! Data of a guest's store, and the host's implementation of `settings`, `telemetry` and `samples`.
+//! Data of a guest's store.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,9 +15,10 @@ use rostro_inference::model_time::ModelTime;
 use rostro_inference::precision::PrecisionGrant;
 use rostro_inference::{LastFailure, Models, Tensor};
 
-use crate::bindings::vision::rostro::pipeline::{samples, settings, telemetry};
+use crate::bindings::ReviewLevel;
 use crate::engine::TICK;
 use crate::error::RunError;
+use crate::guest::imports::Level;
 use crate::guest::report::GuestReport;
 use crate::limits::{GuestMeter, LimitReached, Limiter, Limits, Usage};
 use crate::review::Review;
@@ -247,6 +248,56 @@ impl GuestState {
         &mut self.report
     }
 
+    /// Returns the settings that the guest can read.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Returns the strictness of the review of photos.
+    pub(super) fn review_level(&self) -> ReviewLevel {
+        self.review.level()
+    }
+
+    /// Returns the value of a setting, and records that the guest asked for it.
+    pub(super) fn setting(&mut self, key: &str) -> Option<String> {
+        self.report.add_requested(key);
+        self.settings.own.get(key).cloned()
+    }
+
+    /// Adds time to a stage of the request.
+    pub(super) fn add_stage(&mut self, name: String, time: Duration) {
+        if let Some((_, total)) = self.stages.iter_mut().find(|(known, _)| *known == name) {
+            *total = total.saturating_add(time);
+        } else if self.stages.len() < STAGES && name.len() <= STAGE_NAME && is_name(&name) {
+            self.stages.push((name, time));
+        }
+    }
+
+    /// Writes a line to the host's log, within the guest's limit.
+    pub(super) fn log_line(&mut self, level: Level, message: &str) {
+        if level == Level::Warn {
+            self.report.set_last_warning(message);
+        }
+        // Escaping only makes it longer.
+        if message.len() > self.log_bytes_left {
+            return;
+        }
+        // Escaped, so that a guest cannot forge lines of its own.
+        let message = message.escape_debug().to_string();
+        let Some(remaining) = self
+            .log_bytes_left
+            .checked_sub(message.len().saturating_add(LOG_LINE))
+        else {
+            return;
+        };
+        self.log_bytes_left = remaining;
+        match level {
+            Level::Debug => tracing::debug!(target: "rostro::guest", "guest: {message}"),
+            Level::Info => tracing::info!(target: "rostro::guest", "guest: {message}"),
+            Level::Warn => tracing::warn!(target: "rostro::guest", "guest: {message}"),
+        }
+    }
+
     /// Takes the stages that the guest reported since the last call, in the order of first mention.
     /// Each name occurs once.
     pub(crate) fn take_stages(&mut self) -> Vec<(String, Duration)> {
@@ -303,85 +354,5 @@ impl WasiView for GuestState {
             ctx: &mut self.wasi,
             table: &mut self.table,
         }
-    }
-}
-
-impl settings::Host for GuestState {
-    fn get_thresholds(&mut self) -> settings::Thresholds {
-        let thresholds = self.settings.thresholds;
-        settings::Thresholds {
-            detection: thresholds.detection,
-            similarity: thresholds.similarity,
-        }
-    }
-
-    fn max_pixels(&mut self) -> u64 {
-        self.settings.max_pixels
-    }
-
-    fn memory_limit(&mut self) -> u64 {
-        self.limits().memory_bytes() as u64
-    }
-
-    fn get_model(&mut self, role: String) -> Option<settings::Model> {
-        self.settings.models.get(&role).cloned()
-    }
-
-    fn get_review(&mut self) -> settings::ReviewLevel {
-        self.review.level()
-    }
-
-    fn get(&mut self, key: String) -> Option<String> {
-        self.report.add_requested(&key);
-        self.settings.own.get(&key).cloned()
-    }
-
-    fn refused(&mut self, key: String, message: String) {
-        self.report.refuse_setting(&key, &message);
-    }
-}
-
-impl samples::Host for GuestState {
-    fn raw(&mut self, face: u32, embedding: Vec<f32>) {
-        self.report.add_raw_sample(face, embedding);
-    }
-}
-
-impl telemetry::Host for GuestState {
-    fn stage(&mut self, name: String, nanoseconds: u64) {
-        let time = Duration::from_nanos(nanoseconds);
-        if let Some((_, total)) = self.stages.iter_mut().find(|(known, _)| *known == name) {
-            *total = total.saturating_add(time);
-        } else if self.stages.len() < STAGES && name.len() <= STAGE_NAME && is_name(&name) {
-            self.stages.push((name, time));
-        }
-    }
-
-    fn log(&mut self, level: telemetry::Level, message: String) {
-        if matches!(level, telemetry::Level::Warn) {
-            self.report.set_last_warning(&message);
-        }
-        // Escaping only makes it longer.
-        if message.len() > self.log_bytes_left {
-            return;
-        }
-        // Escaped, so that a guest cannot forge lines of its own.
-        let message = message.escape_debug().to_string();
-        let Some(remaining) = self
-            .log_bytes_left
-            .checked_sub(message.len().saturating_add(LOG_LINE))
-        else {
-            return;
-        };
-        self.log_bytes_left = remaining;
-        match level {
-            telemetry::Level::Debug => tracing::debug!(target: "rostro::guest", "guest: {message}"),
-            telemetry::Level::Info => tracing::info!(target: "rostro::guest", "guest: {message}"),
-            telemetry::Level::Warn => tracing::warn!(target: "rostro::guest", "guest: {message}"),
-        }
-    }
-
-    fn warning(&mut self, code: String, message: String) {
-        self.report.add_warning(code, &message);
     }
 }

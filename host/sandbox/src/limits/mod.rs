@@ -39,6 +39,7 @@ pub struct Limits {
     log_bytes: usize,
     faces: usize,
     templates: usize,
+    state_bytes: usize,
     time: Duration,
 }
 
@@ -66,6 +67,8 @@ impl Default for Limits {
             faces: 1024,
             // The maximum of the interface; the default policy makes two of each photo.
             templates: 16,
+            // The default pipeline keeps some 600 bytes of each track, and a class has 30 to 60.
+            state_bytes: 256 << 10,
             // As long as any deadline, because the request's own ends a guest, by default after
             // 30 s. An operator may set less for a revision.
             time: Duration::from_hours(1),
@@ -206,10 +209,25 @@ impl Limits {
         self.templates
     }
 
+    /// Returns the bytes of one state of a stream. 0 forbids states and tracks.
+    #[must_use]
+    pub fn state_bytes(&self) -> usize {
+        self.state_bytes
+    }
+
     /// Returns the time limit of a guest in one request.
     #[must_use]
     pub fn time(&self) -> Duration {
         self.time
+    }
+
+    /// Returns the limits that can affect templates, the others at their defaults.
+    #[must_use]
+    pub fn of_templates(&self) -> Self {
+        Self {
+            state_bytes: Self::default().state_bytes,
+            ..self.without_time_limit()
+        }
     }
 
     /// Returns the limits with the default time, which leaves only the request's deadline.

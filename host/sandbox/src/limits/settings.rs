@@ -16,7 +16,7 @@ pub(super) struct LimitSetting {
 }
 
 /// All limits.
-pub(super) const SETTINGS: [LimitSetting; 10] = [
+pub(super) const SETTINGS: [LimitSetting; 11] = [
     setting(
         "memory-mib",
         16,
@@ -79,6 +79,13 @@ pub(super) const SETTINGS: [LimitSetting; 10] = [
         16,
         |limits| limits.templates,
         |limits, value| limits.templates = value,
+    ),
+    setting(
+        "state-kib",
+        0,
+        16_384,
+        |limits| limits.state_bytes >> 10,
+        |limits, value| limits.state_bytes = value << 10,
     ),
     setting(
         "time-ms",

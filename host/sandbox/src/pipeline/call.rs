@@ -1,4 +1,4 @@
-//! Calls of guests: instances, the bindings of both halves, and the classification of failures.
+//! Calls of guests: instances, and the classification of failures.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,8 +11,7 @@ use rostro_common::text::sanitize;
 use rostro_inference::Models;
 use rostro_inference::precision::PrecisionGrant;
 
-use crate::bindings::{policy::PolicyHost, vision::VisionHost};
-use crate::component::CompiledComponent;
+use crate::component::{CompiledComponent, Function};
 use crate::error::{RunError, TrapKind};
 use crate::guest::Guest;
 use crate::guest::linker::WaitRefused;
@@ -87,28 +86,6 @@ pub(super) fn call<T>(
         .map_err(|error| failure(guest, &error))
 }
 
-/// Returns the vision functions of a guest.
-pub(super) fn load_vision(
-    component: &CompiledComponent,
-    guest: &mut Guest,
-) -> Result<VisionHost, RunError> {
-    let indices = component.vision().ok_or_else(|| missing(Half::Vision))?;
-    indices
-        .load(&mut guest.store, &guest.instance)
-        .map_err(|error| failure(guest, &error))
-}
-
-/// Returns the policy functions of a guest.
-pub(super) fn load_policy(
-    component: &CompiledComponent,
-    guest: &mut Guest,
-) -> Result<PolicyHost, RunError> {
-    let indices = component.policy().ok_or_else(|| missing(Half::Policy))?;
-    indices
-        .load(&mut guest.store, &guest.instance)
-        .map_err(|error| failure(guest, &error))
-}
-
 /// Validates templates, also against the component's limit.
 pub(super) fn check_templates(
     component: &CompiledComponent,
@@ -127,10 +104,11 @@ pub(super) fn bounded_text(text: &str) -> String {
     sanitize(&text.chars().take(500).collect::<String>())
 }
 
-fn missing(half: Half) -> RunError {
+/// Returns the error of a call of a function that the component lacks, which staging refuses.
+pub(super) fn missing(function: Function) -> RunError {
     RunError::Trap {
         kind: TrapKind::Other,
-        cause: format!("the component does not serve {}", half.name()),
+        cause: format!("the component does not export {}", function.name()),
         stderr: String::new(),
     }
 }

@@ -4,67 +4,72 @@ use std::sync::Arc;
 
 use rostro_common::cancel::CancelScope;
 
-use super::call::{call, load_policy, load_vision, start_without_models};
-use crate::bindings::{Description, Identity};
+use super::call::start_without_models;
+use super::functions;
+use crate::bindings::Description;
 use crate::component::CompiledComponent;
+use crate::component::exports::Exports;
 use crate::error::RunError;
-use crate::guest::Guest;
 use crate::half::Half;
 use crate::settings::Settings;
 use crate::settings::names::SettingNames;
+use crate::validate;
 
-/// Returns the description of a vision component, and the settings that it asked for.
+/// Returns the description of a component, and the names of the settings that it knows.
 ///
 /// # Errors
 ///
-/// If the component fails or refuses a setting.
-pub fn describe_vision(
+/// If the component fails or refuses a setting, or if its description breaks a rule.
+pub fn describe(
     component: &CompiledComponent,
     settings: &Settings,
     scope: &CancelScope,
 ) -> Result<(Description, SettingNames), RunError> {
-    let half = Half::Vision;
-    let mut guest = start_without_models(component, half, &Arc::new(settings.clone()), scope)?;
-    let vision = load_vision(component, &mut guest)?;
-    let description = call(component, half, &mut guest, |guest| {
-        vision
-            .rostro_pipeline_vision()
-            .call_describe(&mut guest.store)
-    })?;
-    Ok((description, setting_names(component, half, &guest)?))
+    let settings = Arc::new(settings.clone());
+    let (half, other) = match (
+        component.has_half(Half::Vision),
+        component.has_half(Half::Policy),
+    ) {
+        (true, true) => (Half::Vision, Some(Half::Policy)),
+        (true, false) => (Half::Vision, None),
+        (false, _) => (Half::Policy, None),
+    };
+    let (description, mut names) = describe_half(component, half, &settings, scope)?;
+    // As of 0.1.2, each half asks for its own settings.
+    if let (Some(other), Exports::V01(exports)) = (other, component.functions())
+        && exports.has_complete_settings
+    {
+        names.extend(describe_half(component, other, &settings, scope)?.1);
+    }
+    Ok((description, names))
 }
 
-/// Returns the identity of a policy component, and the settings that it asked for.
-///
-/// # Errors
-///
-/// If the component fails or refuses a setting.
-pub fn describe_policy(
-    component: &CompiledComponent,
-    settings: &Settings,
-    scope: &CancelScope,
-) -> Result<(Identity, SettingNames), RunError> {
-    let half = Half::Policy;
-    let mut guest = start_without_models(component, half, &Arc::new(settings.clone()), scope)?;
-    let policy = load_policy(component, &mut guest)?;
-    let identity = call(component, half, &mut guest, |guest| {
-        policy
-            .rostro_pipeline_policy()
-            .call_describe(&mut guest.store)
-    })?;
-    Ok((identity, setting_names(component, half, &guest)?))
-}
-
-/// Returns the settings that a guest asked for, unless it refused one.
-fn setting_names(
+/// Returns the description of one half. Components as of 0.2 have one for both.
+fn describe_half(
     component: &CompiledComponent,
     half: Half,
-    guest: &Guest,
-) -> Result<SettingNames, RunError> {
+    settings: &Arc<Settings>,
+    scope: &CancelScope,
+) -> Result<(Description, SettingNames), RunError> {
+    let mut guest = start_without_models(component, half, settings, scope)?;
+    let description = functions::describe(component, half, &mut guest)?;
     let report = guest.store.data().report();
     if let Some(refused) = report.refused() {
         return Err(refused.clone().into());
     }
-    let is_complete = component.has_complete_settings(half) && !report.is_requested_truncated();
-    Ok(SettingNames::new(report.requested().clone(), is_complete))
+    let names = match component.functions() {
+        Exports::V01(exports) => SettingNames::new(
+            report.requested().clone(),
+            exports.has_complete_settings && !report.is_requested_truncated(),
+        ),
+        Exports::V02(_) => {
+            let names = description.settings.iter();
+            SettingNames::new(names.map(|setting| setting.name.clone()).collect(), true)
+        }
+    };
+    let description = match half {
+        Half::Vision => validate::description::vision(description)?,
+        Half::Policy => validate::description::rules(description)?,
+    };
+    Ok((description, names))
 }

@@ -2,6 +2,7 @@
 
 mod call;
 pub mod describe;
+mod functions;
 pub mod revision;
 pub mod revision_id;
 pub mod run;

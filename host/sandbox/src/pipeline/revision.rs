@@ -12,8 +12,8 @@ use rostro_common::ids::ContractId;
 use rostro_inference::Models;
 use rostro_models::Thresholds;
 
-use crate::bindings::Identity;
-use crate::component::CompiledComponent;
+use crate::bindings::{Identity, Setting};
+use crate::component::{CompiledComponent, Function};
 use crate::half::{Half, PerHalf};
 use crate::settings::Settings;
 use crate::settings::names::{SettingNames, UnknownSetting};
@@ -34,12 +34,16 @@ pub struct Revision {
     pub(super) identity: Identity,
     pub(super) policy_identity: Identity,
     pub(super) vision: CompiledComponent,
-    /// Policy component, if it is not the vision component.
+    /// Policy component, if it is not the vision component. A function that it lacks is the vision
+    /// component's.
     pub(super) policy: Option<CompiledComponent>,
     pub(super) models: Models,
     pub(super) settings: Arc<Settings>,
     /// Settings of a separate policy component, without models.
     pub(super) policy_settings: Arc<Settings>,
+    pub(super) state_versions: PerHalf<u32>,
+    /// Settings that the components declare, vision's first.
+    pub(super) declared: Vec<Setting>,
     pub(super) contract: Contract,
     pub(super) setting_names: SettingNames,
     pub(super) unknown_settings: Vec<UnknownSetting>,
@@ -58,7 +62,7 @@ impl Revision {
         &self.identity.version
     }
 
-    /// Returns the name and version of its policy.
+    /// Returns the name and version of the component that decides.
     pub fn policy_identity(&self) -> &Identity {
         &self.policy_identity
     }
@@ -81,23 +85,49 @@ impl Revision {
         self.settings.thresholds
     }
 
-    /// Returns the component that exports its policy, and that component's settings.
-    pub fn policy_component(&self) -> (&CompiledComponent, &Arc<Settings>) {
+    /// Returns the component that has a function, and the settings that it reads. A policy component
+    /// comes before the vision component.
+    pub fn component(&self, function: Function) -> (&CompiledComponent, &Arc<Settings>) {
         match &self.policy {
-            Some(policy) => (policy, &self.policy_settings),
-            None => (&self.vision, &self.settings),
+            Some(policy) if policy.has(function) => (policy, &self.policy_settings),
+            _ => (&self.vision, &self.settings),
         }
     }
 
-    /// Returns the SHA-256 digest of the thresholds and settings that its policy can read.
-    pub fn settings_digest(&self) -> Sha256Digest {
+    /// Returns true if a function is the policy component's, and not the vision component's.
+    pub(super) fn is_separate(&self, function: Function) -> bool {
+        let policy = self.policy.as_ref();
+        policy.is_some_and(|policy| policy.has(function))
+    }
+
+    /// Returns the SHA-256 digest of the thresholds and settings that can affect its templates.
+    pub fn template_settings_digest(&self) -> Sha256Digest {
         let Settings {
             thresholds, own, ..
-        } = &**self.policy_component().1;
+        } = &**self.component(Function::Template).1;
         let own = own.iter().map(|(key, value)| format!("{key}={value}"));
         let thresholds = format!("{} {}", thresholds.detection, thresholds.similarity);
         let texts: Vec<String> = own.chain([thresholds]).collect();
         Sha256Digest(digest_parts(texts.iter().map(|text| text.as_bytes())))
+    }
+
+    /// Returns the key of the states that its components keep of a stream. A revision with another
+    /// key drops the memory of its streams.
+    #[must_use]
+    pub fn stream_key(&self) -> String {
+        format!(
+            "{} {} {} {} {}",
+            self.contract.id,
+            self.identity.name,
+            self.state_versions.vision,
+            self.policy_identity.name,
+            self.state_versions.policy
+        )
+    }
+
+    /// Returns the settings that its components declare, those of vision first.
+    pub fn declared_settings(&self) -> &[Setting] {
+        &self.declared
     }
 
     /// Returns the names of the settings that it knows.
@@ -114,7 +144,11 @@ impl Revision {
     pub fn seconds(&self) -> PerHalf<f64> {
         PerHalf {
             vision: self.vision.seconds(Half::Vision),
-            policy: self.policy_component().0.seconds(Half::Policy),
+            policy: self.vision.seconds(Half::Policy)
+                + self
+                    .policy
+                    .as_ref()
+                    .map_or(0.0, |policy| policy.seconds(Half::Policy)),
         }
     }
 }

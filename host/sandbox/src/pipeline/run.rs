@@ -1,18 +1,19 @@
 //! Run: the work of one request on one revision, in fresh instances and with validated answers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rostro_common::cancel::CancelScope;
 use rostro_inference::Models;
 use rostro_inference::precision::{Precision, PrecisionGrant};
 
-use super::call::{bounded_text, call, check_templates, load_policy, load_vision, start};
+use super::call::{bounded_text, check_templates, start};
+use super::functions;
 use super::revision::Revision;
 use crate::bindings::{
-    Analysis, Decision, Face, Probe, Purpose, ReviewOutcome, VisionError, policy::PolicyHost,
+    Face, Probe, Purpose, RawAnalysis, RequestContext, ReviewOutcome, VisionError,
 };
-use crate::component::CompiledComponent;
+use crate::component::{CompiledComponent, Function};
 use crate::error::RunError;
 use crate::guest::Guest;
 use crate::guest::report::{RawSamples, Warning};
@@ -21,6 +22,8 @@ use crate::half::Half;
 use crate::limits::{LimitReached, Usage};
 use crate::review::Review;
 use crate::settings::Settings;
+use crate::stream::StreamMemory;
+use crate::types::{Analysis, Decisions};
 use crate::validate;
 
 /// Work of one request. Instances are made when first needed, serve this request alone, and are
@@ -32,6 +35,9 @@ pub struct Run {
     has_time_limit: bool,
     review: Review,
     precision: PrecisionGrant,
+    context: RequestContext,
+    /// Memory of the stream that the frame belongs to.
+    stream: Option<StreamMemory>,
     vision: Option<Guest>,
     policy: Option<Guest>,
     stages: Vec<(String, Duration)>,
@@ -49,6 +55,13 @@ impl Revision {
             has_time_limit: true,
             review: Review::default(),
             precision: PrecisionGrant::default(),
+            context: RequestContext {
+                stream: None,
+                group: None,
+                time: now_ms(),
+                context: String::new(),
+            },
+            stream: None,
             vision: None,
             policy: None,
             stages: Vec::new(),
@@ -71,6 +84,23 @@ impl Run {
     /// Sets the strictness of the review of photos.
     pub fn with_review(self, review: Review) -> Self {
         Self { review, ..self }
+    }
+
+    /// Sets what the guests are told about the request.
+    pub fn with_context(self, context: RequestContext) -> Self {
+        Self { context, ..self }
+    }
+
+    /// Makes the image a frame of a stream with this memory, unless the limit `state-kib` forbids
+    /// it.
+    pub fn with_stream(self, memory: StreamMemory) -> Self {
+        let stream = (self.revision.vision.limits().state_bytes() > 0).then_some(memory);
+        Self { stream, ..self }
+    }
+
+    /// Takes the memory of the stream after the frame.
+    pub fn take_stream(&mut self) -> Option<StreamMemory> {
+        self.stream.take()
     }
 
     /// Permits 8-bit integers where they are faster. Only for frames, because embeddings that are
@@ -107,35 +137,39 @@ impl Run {
                 empty.insert(start(component, Half::Vision, inputs, models, &self.scope)?)
             }
         };
-        let vision = load_vision(component, guest)?;
         self.raw.clear();
         guest
             .store
             .data_mut()
             .report_mut()
             .begin(purpose == Purpose::Enroll);
-        let analyze = |guest: &mut Guest| {
-            vision
-                .rostro_pipeline_vision()
-                .call_analyze(&mut guest.store, image, purpose)
-        };
-        let answer = call(component, Half::Vision, guest, analyze)?;
+        let state = self.stream.as_ref().map(|stream| stream.vision.as_slice());
+        let context = &self.context;
+        let answer = functions::analyze(component, guest, image, purpose, context, state)?;
         let state = guest.store.data_mut();
         self.stages.append(&mut state.take_stages());
         add_new_warnings(&mut self.warnings, state.report_mut().take_warnings());
-        match answer {
-            Ok(analysis) => {
-                let dimension = self.revision.contract.dimension;
-                let analysis = check_analysis(component, analysis, dimension, purpose)?;
-                self.raw = validate::raw_samples(
-                    guest.store.data_mut().report_mut().take_raw(),
-                    analysis.faces.len(),
-                    dimension,
-                )?;
-                Ok(analysis)
+        let raw = answer.map_err(|error| vision_failure(guest, error))?;
+        let dimension = self.revision.contract.dimension;
+        let (analysis, state) =
+            check_analysis(component, raw, dimension, purpose, self.stream.as_ref())?;
+        self.raw = validate::raw_samples(
+            guest.store.data_mut().report_mut().take_raw(),
+            analysis.faces.len(),
+            dimension,
+        )?;
+        if let Some(stream) = &mut self.stream {
+            if let Some(state) = state {
+                stream.vision = state;
             }
-            Err(error) => Err(vision_failure(guest, error)),
+            stream.record(
+                analysis
+                    .faces
+                    .iter()
+                    .filter_map(|face| Some((face.track?, face.embedding.as_slice()))),
+            );
         }
+        Ok(analysis)
     }
 
     /// Reviews the faces of an enrolment photo.
@@ -154,10 +188,9 @@ impl Run {
             .iter()
             .map(|analyzed| !analyzed.embedding.is_empty())
             .collect();
-        let outcome = self.call_policy(|policy, guest| {
-            policy
-                .rostro_pipeline_policy()
-                .call_review(&mut guest.store, &faces)
+        let context = self.context.clone();
+        let outcome = self.call_rule(Function::Review, |component, guest| {
+            functions::review(component, guest, &faces, &context)
         })?;
         Ok(validate::review(outcome, &embedded)?)
     }
@@ -168,12 +201,11 @@ impl Run {
     ///
     /// If the policy fails or its answer is invalid.
     pub fn template(&mut self, samples: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, RunError> {
-        let templates = self.call_policy(|policy, guest| {
-            policy
-                .rostro_pipeline_policy()
-                .call_template(&mut guest.store, samples)
+        let function = Function::Template;
+        let templates = self.call_rule(function, |component, guest| {
+            functions::template(component, guest, samples)
         })?;
-        let (component, _) = self.revision.policy_component();
+        let (component, _) = self.revision.component(function);
         check_templates(component, templates, self.revision.contract.dimension)
     }
 
@@ -182,13 +214,21 @@ impl Run {
     /// # Errors
     ///
     /// If the policy fails or its answer is invalid.
-    pub fn decide(&mut self, probes: &[Probe]) -> Result<Vec<Decision>, RunError> {
-        let decisions = self.call_policy(|policy, guest| {
-            policy
-                .rostro_pipeline_policy()
-                .call_decide(&mut guest.store, probes)
+    pub fn decide(&mut self, probes: &[Probe]) -> Result<Decisions, RunError> {
+        let function = Function::Decide;
+        let context = self.context.clone();
+        let state = self.stream.as_ref().map(|stream| stream.policy.clone());
+        let mut outcome = self.call_rule(function, |component, guest| {
+            functions::decide(component, guest, probes, &context, state.as_deref())
         })?;
-        Ok(validate::decisions(decisions, probes)?)
+        let state = outcome.state.take();
+        let decisions = validate::decisions(outcome, probes)?;
+        let (component, _) = self.revision.component(function);
+        check_state(component, state.as_deref())?;
+        if let (Some(stream), Some(state)) = (&mut self.stream, state) {
+            stream.policy = state;
+        }
+        Ok(decisions)
     }
 
     /// Returns the durations of stages that the guests reported.
@@ -222,21 +262,22 @@ impl Run {
             .fold(Usage::default(), Usage::max)
     }
 
-    /// Calls the policy in an instance of its own, or in that of vision if one component exports
-    /// both.
-    fn call_policy<T>(
+    /// Calls a rule in the instance of the policy component, or in that of vision if the policy
+    /// component lacks it.
+    fn call_rule<T>(
         &mut self,
-        work: impl FnOnce(&PolicyHost, &mut Guest) -> wasmtime::Result<T>,
+        function: Function,
+        work: impl FnOnce(&CompiledComponent, &mut Guest) -> Result<T, RunError>,
     ) -> Result<T, RunError> {
         let revision = &self.revision;
-        let (component, settings) = revision.policy_component();
-        let slot = match revision.policy {
-            Some(_) => &mut self.policy,
-            None => &mut self.vision,
+        let (component, settings) = revision.component(function);
+        let slot = match revision.is_separate(function) {
+            true => &mut self.policy,
+            false => &mut self.vision,
         };
         let guest = match slot {
             Some(guest) => guest,
-            // Policies get no models.
+            // Rules get no models.
             empty => {
                 let component = if self.has_time_limit {
                     component
@@ -254,9 +295,8 @@ impl Run {
                 )?)
             }
         };
-        let policy = load_policy(component, guest)?;
         guest.store.data_mut().report_mut().begin(false);
-        let answer = call(component, Half::Policy, guest, |guest| work(&policy, guest))?;
+        let answer = work(component, guest)?;
         add_new_warnings(
             &mut self.warnings,
             guest.store.data_mut().report_mut().take_warnings(),
@@ -304,18 +344,43 @@ fn guest_inputs(
     }
 }
 
-/// Validates an analysis, also against the component's limit.
+/// Validates an analysis, also against the component's limits. Returns it and the new state of the
+/// stream.
 fn check_analysis(
     component: &CompiledComponent,
-    analysis: Analysis,
+    mut raw: RawAnalysis,
     dimension: usize,
     purpose: Purpose,
-) -> Result<Analysis, RunError> {
-    let (limit, faces) = (component.limits().faces(), analysis.faces.len());
+    stream: Option<&StreamMemory>,
+) -> Result<(Analysis, Option<Vec<u8>>), RunError> {
+    let (limit, faces) = (component.limits().faces(), raw.faces.len());
     if faces > limit {
         return Err(LimitReached::returned("faces", limit, faces).into());
     }
-    Ok(validate::analysis(analysis, dimension, purpose)?)
+    let state = raw.state.take();
+    check_state(component, state.as_deref())?;
+    Ok((validate::analysis(raw, dimension, purpose, stream)?, state))
+}
+
+/// Fails if the state of a stream is larger than the component's limit.
+fn check_state(component: &CompiledComponent, state: Option<&[u8]>) -> Result<(), LimitReached> {
+    let (limit, size) = (
+        component.limits().state_bytes(),
+        state.map_or(0, <[u8]>::len),
+    );
+    if size > limit {
+        let kib = size.div_ceil(1 << 10);
+        return Err(LimitReached::returned("state-kib", limit >> 10, kib));
+    }
+    Ok(())
+}
+
+/// Returns the time in milliseconds since 1970-01-01 UTC.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 /// Classifies an error that vision returned.

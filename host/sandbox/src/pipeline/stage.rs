@@ -9,23 +9,26 @@ use std::sync::Arc;
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::ids::ContractId;
+use rostro_common::text::sanitize_names;
 use rostro_inference::precision::PrecisionMode;
 use rostro_inference::{Batching, Model, ModelBytes, ModelError, Models, OnnxRuntime};
 use rostro_models::{Channels, ModelSpec, Pack, PackError, Thresholds};
 
-use super::describe::{describe_policy, describe_vision};
+use super::describe::describe;
 use super::revision::{Contract, Revision, digest_parts};
 use super::revision_id::RevisionInputs;
-use crate::bindings::vision::rostro::pipeline::settings::{ChannelOrder, Model as ModelSettings};
-use crate::bindings::{Description, Identity, Purpose};
-use crate::component::CompiledComponent;
-use crate::component::error::ComponentError;
+use crate::bindings::{
+    ChannelOrder, Description, EmbeddingContract, Model as ModelSettings, Purpose,
+};
+use crate::component::version::Minor;
+use crate::component::{CompiledComponent, Function};
 use crate::error::RunError;
-use crate::half::Half;
+use crate::half::PerHalf;
 use crate::limits::LimitError;
 use crate::settings::Settings;
+use crate::settings::declared::{self, InvalidValue};
 use crate::settings::names::SettingNames;
-use crate::validate::{self, InvalidOutput};
+use crate::validate::InvalidOutput;
 
 /// Grey PNG of one pixel.
 const SMALLEST_PICTURE: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0\
@@ -64,12 +67,18 @@ pub struct StageRequest<'a> {
 /// Reason why a revision cannot be staged.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    /// The vision component cannot be used.
-    #[error("pipeline: {0}")]
-    Pipeline(#[source] ComponentError),
-    /// The policy component cannot be used.
-    #[error("policy: {0}")]
-    Policy(#[source] ComponentError),
+    /// Neither component has a function.
+    #[error(
+        "no component of the revision exports `{function}`: {found}; push a pipeline that exports \
+         it, or a policy next to one",
+        function = .function.name()
+    )]
+    MissingFunction {
+        /// The function.
+        function: Function,
+        /// What the components export.
+        found: String,
+    },
     /// A limit of the revision is invalid.
     #[error(transparent)]
     Limit(#[from] LimitError),
@@ -122,6 +131,9 @@ pub enum StageError {
     /// The pipeline refuses a setting of the operator or the pack.
     #[error("{0}; correct it in --setting or in the pack's manifest")]
     Setting(#[source] RunError),
+    /// A setting does not follow the type that the component declares.
+    #[error("{0}; correct it in --setting or in the pack's manifest")]
+    SettingType(#[from] InvalidValue),
     /// A component fails in `describe`.
     #[error("the pipeline cannot describe itself: {0}")]
     Describe(#[source] RunError),
@@ -146,10 +158,10 @@ impl StageError {
 
     /// Returns the error of a failed `describe`.
     fn of_describe(error: RunError) -> Self {
-        if matches!(error, RunError::Setting { .. }) {
-            Self::Setting(error)
-        } else {
-            Self::Describe(error)
+        match error {
+            RunError::Setting { .. } => Self::Setting(error),
+            RunError::Output(invalid) => Self::Description(invalid),
+            error => Self::Describe(error),
         }
     }
 
@@ -161,13 +173,6 @@ impl StageError {
             Self::Trial(error)
         }
     }
-}
-
-/// Descriptions of both halves.
-struct Descriptions {
-    vision: Description,
-    policy_identity: Identity,
-    setting_names: SettingNames,
 }
 
 impl Revision {
@@ -192,24 +197,30 @@ impl Revision {
         let limits = Arc::new(vision.limits().at_most(own_limits)?);
         let vision = vision.with_limits(Arc::clone(&limits));
         let policy = policy.map(|policy| policy.with_limits(limits));
-        check_exports(&vision, policy.as_ref())?;
+        check_functions(&vision, policy.as_ref())?;
 
-        let mut settings = Settings {
+        let settings = Settings {
             thresholds: thresholds(pack, tuning),
             max_pixels: tuning.max_pixels,
             models: HashMap::new(),
             own: own_settings(pack, tuning),
         };
-        let descriptions = describe(&vision, policy.as_ref(), &settings, &scope)?;
-        let policy_settings = Arc::new(settings.clone());
+        let described = describe_both(&vision, policy.as_ref(), &settings, &scope)?;
+        let mut vision_settings = settings_of(&vision, &described.vision, &settings)?;
+        let policy_settings = match (&policy, &described.policy) {
+            (Some(policy), Some(description)) => settings_of(policy, description, &settings)?,
+            _ => vision_settings.clone(),
+        };
 
-        let models = load_models(runtime, pack, &descriptions.vision)?;
+        let contract_parts = described.vision.contract.as_ref();
+        let contract_parts = contract_parts.ok_or_else(missing_contract)?;
+        let models = load_models(runtime, pack, &described.vision, contract_parts)?;
         for (role, model) in &models {
             let (spec, _) = find_model(pack, role)?;
             let model = model_settings(role, spec, model);
-            settings.models.insert(role.clone(), model);
+            vision_settings.models.insert(role.clone(), model);
         }
-        let contract = contract(pack, &descriptions.vision)?;
+        let contract = contract(pack, contract_parts)?;
 
         let id = RevisionInputs {
             vision: vision.digest(),
@@ -218,63 +229,110 @@ impl Revision {
             limits: own_limits,
         }
         .id();
+        let decides = policy
+            .as_ref()
+            .filter(|policy| policy.has(Function::Decide));
+        let decider = described.policy.as_ref().filter(|_| decides.is_some());
+        let decider = decider.unwrap_or(&described.vision);
+        let rules = described.policy.iter().flat_map(|policy| &policy.settings);
         let revision = Arc::new(Self {
             id,
-            identity: descriptions.vision.identity,
-            policy_identity: descriptions.policy_identity,
+            identity: described.vision.identity.clone(),
+            policy_identity: decider.identity.clone(),
+            state_versions: PerHalf {
+                vision: described.vision.state_version,
+                policy: decider.state_version,
+            },
+            declared: described
+                .vision
+                .settings
+                .iter()
+                .chain(rules)
+                .cloned()
+                .collect(),
             vision,
             policy,
             models: Models::new(models),
-            settings: Arc::new(settings),
-            policy_settings,
+            settings: Arc::new(vision_settings),
+            policy_settings: Arc::new(policy_settings),
             contract,
-            unknown_settings: descriptions.setting_names.unknown(&tuning.own),
-            setting_names: descriptions.setting_names,
+            unknown_settings: described.names.unknown(&tuning.own),
+            setting_names: described.names,
         });
         try_once(&revision, scope())?;
         Ok(revision)
     }
 }
 
-/// Fails unless the components export both halves.
-fn check_exports(
+/// Fails unless the components have all functions between them.
+fn check_functions(
     vision: &CompiledComponent,
     policy: Option<&CompiledComponent>,
 ) -> Result<(), StageError> {
-    vision.require(Half::Vision).map_err(StageError::Pipeline)?;
-    match policy {
-        Some(policy) => policy.require(Half::Policy).map_err(StageError::Policy),
-        None => vision.require(Half::Policy).map_err(StageError::Pipeline),
+    let has = |function: &Function| {
+        vision.has(*function)
+            || (*function != Function::Vision && policy.is_some_and(|policy| policy.has(*function)))
+    };
+    let functions = [Function::Vision].into_iter().chain(Function::RULES);
+    match functions.into_iter().find(|function| !has(function)) {
+        None => Ok(()),
+        Some(function) => Err(StageError::MissingFunction {
+            function,
+            found: [Some(vision), policy]
+                .into_iter()
+                .flatten()
+                .map(|component| sanitize_names(component.exports()))
+                .collect::<Vec<_>>()
+                .join("; "),
+        }),
     }
 }
 
-/// Asks the components for their descriptions, and collects the settings that they ask for.
-fn describe(
+/// Descriptions of the components, and the settings that they know.
+struct Described {
+    vision: Description,
+    policy: Option<Description>,
+    names: SettingNames,
+}
+
+/// Asks the components for their descriptions.
+fn describe_both(
     vision: &CompiledComponent,
     policy: Option<&CompiledComponent>,
     settings: &Settings,
     scope: &impl Fn() -> CancelScope,
-) -> Result<Descriptions, StageError> {
-    let (description, mut setting_names) =
-        describe_vision(vision, settings, &scope()).map_err(StageError::of_describe)?;
-    let description = validate::description(description)?;
-    // A policy in the vision component has settings of its own, and the identity of vision.
-    let asks_policy = policy.is_some() || vision.has_complete_settings(Half::Policy);
-    let mut policy_identity = description.identity.clone();
-    if asks_policy {
-        let (identity, names) = describe_policy(policy.unwrap_or(vision), settings, &scope())
-            .map_err(StageError::of_describe)?;
-        let identity = validate::identity(identity)?;
-        setting_names.extend(names);
-        if policy.is_some() {
-            policy_identity = identity;
-        }
-    }
-    Ok(Descriptions {
-        vision: description,
-        policy_identity,
-        setting_names,
+) -> Result<Described, StageError> {
+    let describe =
+        |component| describe(component, settings, &scope()).map_err(StageError::of_describe);
+    let (vision, mut names) = describe(vision)?;
+    let policy = policy.map(describe).transpose()?;
+    let policy = policy.map(|(description, of_policy)| {
+        names.extend(of_policy);
+        description
+    });
+    Ok(Described {
+        vision,
+        policy,
+        names,
     })
+}
+
+/// Returns the settings that a component reads. As of 0.2, those that it declares.
+fn settings_of(
+    component: &CompiledComponent,
+    description: &Description,
+    all: &Settings,
+) -> Result<Settings, InvalidValue> {
+    let own = match component.minor() {
+        Minor::V0_1 => all.own.clone(),
+        Minor::V0_2 => declared::resolve(&description.settings, &all.own)?,
+    };
+    Ok(Settings { own, ..all.clone() })
+}
+
+/// Returns the error of a description that validation would have refused.
+fn missing_contract() -> StageError {
+    InvalidOutput::new("describe", "vision without an embedding contract").into()
 }
 
 /// Loads the models for the roles of a pipeline. Its recogniser may have an 8-bit variant.
@@ -282,10 +340,11 @@ fn load_models(
     runtime: &OnnxRuntime,
     pack: &Pack,
     described: &Description,
+    contract: &EmbeddingContract,
 ) -> Result<Vec<(String, Model)>, StageError> {
     let load = |role: &String| {
         let (spec, original) = find_model(pack, role)?;
-        let variant = if *role == described.contract.recognizer {
+        let variant = if *role == contract.recognizer {
             read_variant(runtime.precision(), pack, role)?
         } else {
             None
@@ -352,8 +411,7 @@ fn own_settings(pack: &Pack, tuning: &Tuning) -> BTreeMap<String, String> {
 }
 
 /// Returns the embedding contract of a pipeline with the models of a pack.
-fn contract(pack: &Pack, description: &Description) -> Result<Contract, StageError> {
-    let described = &description.contract;
+fn contract(pack: &Pack, described: &EmbeddingContract) -> Result<Contract, StageError> {
     let (spec, _) = find_model(pack, &described.recognizer)?;
     let dimension = spec.dimension.ok_or_else(|| StageError::NoDimension {
         role: described.recognizer.clone(),

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use rostro_common::cancel::CancelScope;
 
-use super::call::{call, check_templates, load_policy, start_without_models};
+use super::call::{check_templates, start_without_models};
+use super::functions;
 use super::revision::Revision;
-use crate::component::CompiledComponent;
+use crate::component::{CompiledComponent, Function};
 use crate::error::RunError;
-use crate::guest::Guest;
 use crate::half::Half;
 use crate::settings::Settings;
 
-/// Maker of templates: the policy of a revision with its settings, without models.
+/// Maker of templates: the component of a revision that makes them with its settings, without
+/// models.
 #[derive(Clone, Debug)]
 pub struct Templates {
-    policy: CompiledComponent,
+    component: CompiledComponent,
     settings: Arc<Settings>,
     dimension: usize,
 }
@@ -23,9 +24,9 @@ pub struct Templates {
 impl Revision {
     /// Returns the maker of templates of this revision.
     pub fn templates(&self) -> Templates {
-        let (policy, settings) = self.policy_component();
+        let (component, settings) = self.component(Function::Template);
         Templates {
-            policy: policy.clone(),
+            component: component.clone(),
             settings: Arc::clone(settings),
             dimension: self.contract().dimension,
         }
@@ -43,15 +44,9 @@ impl Templates {
         embeddings: &[Vec<f32>],
         scope: &CancelScope,
     ) -> Result<Vec<Vec<f32>>, RunError> {
-        let (component, half) = (&self.policy, Half::Policy);
-        let mut guest = start_without_models(component, half, &self.settings, scope)?;
-        let policy = load_policy(component, &mut guest)?;
-        let work = |guest: &mut Guest| {
-            policy
-                .rostro_pipeline_policy()
-                .call_template(&mut guest.store, embeddings)
-        };
-        let templates = call(component, half, &mut guest, work)?;
+        let component = &self.component;
+        let mut guest = start_without_models(component, Half::Policy, &self.settings, scope)?;
+        let templates = functions::template(component, &mut guest, embeddings)?;
         check_templates(component, templates, self.dimension)
     }
 }

@@ -1,12 +1,13 @@
 //! Configuration and model settings that a guest can read.
 
+pub mod declared;
 pub mod names;
 
 use std::collections::{BTreeMap, HashMap};
 
 use rostro_models::Thresholds;
 
-use crate::bindings::vision::rostro::pipeline::settings::Model;
+use crate::bindings::Model;
 
 /// Configuration as the guests of one revision read it.
 #[derive(Clone, Debug)]

@@ -1,17 +1,20 @@
 //! Validation of the output of guests before it is stored, matched or answered.
 //!
 //! Each function returns the guest's value unchanged, or an error that names the broken rule. The
-//! rules are those of `wit/rostro.wit`.
+//! rules are those of `wit/`.
 
+pub mod description;
 pub mod identifiers;
 
 use std::collections::HashSet;
 
 use crate::bindings::{
-    Analysis, AnalyzedFace, BoundingBox, Decision, Description, Face, Identity, Probe, Purpose,
-    Reason, ReviewOutcome,
+    BoundingBox, Decision, Event, Face, Outcome, Probe, Purpose, RawAnalysis, RawFace, Reason,
+    ReviewOutcome, Ruling,
 };
 use crate::guest::report::RawSamples;
+use crate::stream::StreamMemory;
+use crate::types::{Analysis, AnalyzedFace, Decisions};
 use identifiers::{is_code, is_name};
 
 /// Faces of one image at most: four times the largest class photo in the tests.
@@ -26,8 +29,11 @@ const REASONS: usize = 32;
 /// Templates of a person at most.
 const TEMPLATES: usize = 16;
 
-/// Models of one pipeline at most.
-const MODELS: usize = 16;
+/// Events of one frame at most.
+const EVENTS: usize = 64;
+
+/// Longest message of an event, in characters.
+const EVENT_MESSAGE: usize = 300;
 
 /// Longest text of a reason, in bytes.
 const TEXT: usize = 500;
@@ -51,11 +57,13 @@ impl InvalidOutput {
     }
 }
 
-/// Validates the analysis of an image. Only recognition requires an embedding of each face.
+/// Validates the analysis of an image. Only recognition requires an embedding of each face, and a
+/// track of the stream may have one of an earlier frame.
 pub fn analysis(
-    raw: Analysis,
+    raw: RawAnalysis,
     dimension: usize,
     purpose: Purpose,
+    stream: Option<&StreamMemory>,
 ) -> Result<Analysis, InvalidOutput> {
     let invalid = |what: String| InvalidOutput::new("vision.analyze", what);
     if raw.width == 0 || raw.height == 0 {
@@ -70,10 +78,19 @@ pub fn analysis(
             raw.faces.len()
         )));
     }
+    let mut tracks = HashSet::new();
     for (index, analyzed) in raw.faces.iter().enumerate() {
         let invalid = |what: String| invalid(format!("face {index} with {what}"));
         face(&analyzed.face, raw.width, raw.height).map_err(invalid)?;
-        let is_required = purpose == Purpose::Recognize;
+        if let Some(track) = analyzed.track {
+            if stream.is_none() {
+                return Err(invalid(format!("track {track} outside a stream")));
+            }
+            if !tracks.insert(track) {
+                return Err(invalid(format!("track {track} of another face")));
+            }
+        }
+        let is_required = purpose == Purpose::Recognize && analyzed.track.is_none();
         if is_required || !analyzed.embedding.is_empty() {
             vector(&analyzed.embedding, dimension).map_err(invalid)?;
         }
@@ -86,7 +103,47 @@ pub fn analysis(
             "faces that are not in order of box area, largest first".to_owned(),
         ));
     }
-    Ok(raw)
+    let faces = raw.faces.into_iter().enumerate();
+    let faces = faces
+        .map(|(index, raw)| {
+            with_embedding(raw, purpose, stream).map_err(|track| {
+                invalid(format!(
+                    "face {index} on track {track} without an embedding, which no earlier frame of \
+                     this stream has either"
+                ))
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Analysis {
+        width: raw.width,
+        height: raw.height,
+        faces,
+    })
+}
+
+/// Returns a face with the embedding that stands for it. The error is a track without one.
+fn with_embedding(
+    RawFace {
+        face,
+        track,
+        embedding,
+    }: RawFace,
+    purpose: Purpose,
+    stream: Option<&StreamMemory>,
+) -> Result<AnalyzedFace, u32> {
+    let is_fresh = !embedding.is_empty();
+    let embedding = match (track, stream) {
+        (Some(track), Some(stream)) if !is_fresh && purpose == Purpose::Recognize => {
+            stream.embedding(track).ok_or(track)?.to_vec()
+        }
+        _ => embedding,
+    };
+    Ok(AnalyzedFace {
+        face,
+        track,
+        is_fresh,
+        embedding,
+    })
 }
 
 /// Validates the raw samples of an analysis with `faces` faces. `None` means that the guest passed
@@ -111,7 +168,7 @@ pub(crate) fn raw_samples(
     Ok(raw)
 }
 
-fn area(analyzed: &AnalyzedFace) -> f32 {
+fn area(analyzed: &RawFace) -> f32 {
     let BoundingBox { x1, y1, x2, y2 } = analyzed.face.bounds;
     (x2 - x1) * (y2 - y1)
 }
@@ -197,7 +254,7 @@ fn vector(vector: &[f32], dimension: usize) -> Result<(), String> {
 
 /// Validates the outcome of a review. `embedded` says which faces have an embedding.
 pub fn review(raw: ReviewOutcome, embedded: &[bool]) -> Result<ReviewOutcome, InvalidOutput> {
-    let invalid = |what: String| InvalidOutput::new("policy.review", what);
+    let invalid = |what: String| InvalidOutput::new("review", what);
     match &raw {
         ReviewOutcome::Accept(index) => match usize::try_from(*index)
             .ok()
@@ -254,7 +311,7 @@ fn reason(reason: &Reason) -> Result<(), String> {
 
 /// Validates the templates of a person.
 pub fn templates(raw: Vec<Vec<f32>>, dimension: usize) -> Result<Vec<Vec<f32>>, InvalidOutput> {
-    let invalid = |what: String| InvalidOutput::new("policy.template", what);
+    let invalid = |what: String| InvalidOutput::new("template", what);
     if raw.is_empty() || raw.len() > TEMPLATES {
         return Err(invalid(format!(
             "{} templates; 1 to {TEMPLATES} are taken",
@@ -267,117 +324,119 @@ pub fn templates(raw: Vec<Vec<f32>>, dimension: usize) -> Result<Vec<Vec<f32>>, 
     Ok(raw)
 }
 
-/// Validates the decisions: one for each probe, about a candidate of it, and each person at most
-/// once.
-pub fn decisions(raw: Vec<Decision>, probes: &[Probe]) -> Result<Vec<Decision>, InvalidOutput> {
-    let invalid = |what: String| InvalidOutput::new("policy.decide", what);
-    if raw.len() != probes.len() {
+/// Validates the answer about a frame: one ruling for each probe, about a candidate of it, and each
+/// person at most once.
+pub fn decisions(raw: Outcome, probes: &[Probe]) -> Result<Decisions, InvalidOutput> {
+    let invalid = |what: String| InvalidOutput::new("decide", what);
+    let Outcome {
+        rulings, events, ..
+    } = raw;
+    if rulings.len() != probes.len() {
         return Err(invalid(format!(
             "{} decisions on {} faces",
-            raw.len(),
+            rulings.len(),
             probes.len()
         )));
     }
     let mut people = HashSet::new();
-    for (face, (decision, probe)) in raw.iter().zip(probes).enumerate() {
-        match decision {
-            Decision::Known(known) => {
-                let candidate = usize::try_from(known.candidate)
-                    .ok()
-                    .and_then(|index| probe.candidates.get(index));
-                let Some(candidate) = candidate else {
-                    return Err(invalid(format!(
-                        "candidate {} of {} for face {face}",
-                        known.candidate,
-                        probe.candidates.len()
-                    )));
-                };
-                if !(0.0..=1.0).contains(&known.confidence) {
-                    return Err(invalid(format!(
-                        "a confidence of {} for face {face}, not within 0 to 1",
-                        known.confidence
-                    )));
-                }
-                if !people.insert(candidate.id.as_str()) {
-                    return Err(invalid(format!(
-                        "one person for face {face} and for another"
-                    )));
-                }
-            }
-            Decision::Unknown(code) if is_code(code) => {}
-            Decision::Unknown(_) => {
-                return Err(invalid(format!(
-                    "a code for face {face} that is not 1 to 64 lower-case letters, digits and `_`"
-                )));
-            }
+    for (face, (ruling, probe)) in rulings.iter().zip(probes).enumerate() {
+        if let Some(person) = known_person(ruling, probe)
+            .map_err(|what| invalid(format!("{what} for face {face}")))?
+            && !people.insert(person)
+        {
+            return Err(invalid(format!(
+                "one person for face {face} and for another"
+            )));
         }
+        shown_candidates(ruling, probe)
+            .map_err(|what| invalid(format!("{what} for face {face}")))?;
     }
-    Ok(raw)
+    if events.len() > EVENTS {
+        return Err(invalid(format!(
+            "{} events; at most {EVENTS} are taken",
+            events.len()
+        )));
+    }
+    for shown in &events {
+        event(shown, probes.len()).map_err(invalid)?;
+    }
+    Ok(Decisions { rulings, events })
 }
 
-/// Validates the description of a vision component. The error lists all faults, so that authors
-/// can correct them together.
-pub fn description(raw: Description) -> Result<Description, InvalidOutput> {
-    let mut faults = identity_faults(&raw.identity);
-    if raw.models.len() > MODELS {
-        faults.push(format!(
-            "{} models; at most {MODELS} are granted",
-            raw.models.len()
-        ));
-    }
-    let mut roles = HashSet::new();
-    for role in raw.models.iter().take(MODELS) {
-        if role.len() > 32 || !is_name(role) {
-            faults.push(
-                "a model's role that is not 1 to 32 lower-case letters, digits and `-`".to_owned(),
-            );
-        } else if !roles.insert(role.as_str()) {
-            faults.push(format!("the model `{role}` twice"));
+/// Returns the person whom a ruling names, if there is one.
+fn known_person<'p>(ruling: &Ruling, probe: &'p Probe) -> Result<Option<&'p str>, String> {
+    match &ruling.decision {
+        Decision::Known(known) => {
+            let candidate = usize::try_from(known.candidate)
+                .ok()
+                .and_then(|index| probe.candidates.get(index));
+            let Some(candidate) = candidate else {
+                return Err(format!(
+                    "candidate {} of {}",
+                    known.candidate,
+                    probe.candidates.len()
+                ));
+            };
+            if !(0.0..=1.0).contains(&known.confidence) {
+                return Err(format!(
+                    "a confidence of {}, not within 0 to 1,",
+                    known.confidence
+                ));
+            }
+            Ok(Some(candidate.id.as_str()))
+        }
+        Decision::Unknown(code) if is_code(code) => Ok(None),
+        Decision::Unknown(_) => {
+            Err("a code that is not 1 to 64 lower-case letters, digits and `_`".to_owned())
         }
     }
-    let contract = &raw.contract;
-    if !roles.contains(contract.recognizer.as_str()) {
-        faults.push("a recogniser that is not one of its models".to_owned());
+}
+
+fn shown_candidates(ruling: &Ruling, probe: &Probe) -> Result<(), String> {
+    let mut shown = HashSet::new();
+    for &candidate in &ruling.candidates {
+        if usize::try_from(candidate).is_ok_and(|index| index >= probe.candidates.len()) {
+            return Err(format!(
+                "candidate {candidate} of {} to show",
+                probe.candidates.len()
+            ));
+        }
+        if !shown.insert(candidate) {
+            return Err(format!("candidate {candidate} to show twice"));
+        }
     }
-    let is_identifier =
-        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '/');
-    if [&contract.alignment, &contract.preprocessing]
-        .iter()
-        .any(|text| !(1..=64).contains(&text.len()) || !text.chars().all(is_identifier))
-    {
-        faults.push(
-            "an identifier of its contract that is not 1 to 64 lower-case letters, digits, `-`, `.` \
-             and `/`"
-                .to_owned(),
+    Ok(())
+}
+
+fn event(event: &Event, faces: usize) -> Result<(), String> {
+    if !is_code(&event.code) {
+        return Err(
+            "an event whose code is not 1 to 64 lower-case letters, digits and `_`".to_owned(),
         );
     }
-    if faults.is_empty() {
-        Ok(raw)
-    } else {
-        Err(InvalidOutput::new("vision.describe", faults.join("; and ")))
+    if let Some(face) = event.face
+        && usize::try_from(face).is_ok_and(|face| face >= faces)
+    {
+        return Err(format!(
+            "the event `{}` on face {face} of {faces}",
+            event.code
+        ));
     }
-}
-
-/// Validates the name and version of a component.
-pub fn identity(raw: Identity) -> Result<Identity, InvalidOutput> {
-    let faults = identity_faults(&raw);
-    if faults.is_empty() {
-        Ok(raw)
-    } else {
-        Err(InvalidOutput::new("describe", faults.join("; and ")))
+    if event.value.is_some_and(|value| !value.is_finite()) {
+        return Err(format!(
+            "the event `{}` with a number that is not finite",
+            event.code
+        ));
     }
-}
-
-fn identity_faults(raw: &Identity) -> Vec<String> {
-    let is_version = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
-    let mut faults = Vec::new();
-    if raw.name.len() > 64 || !is_name(&raw.name) {
-        faults.push("a name that is not 1 to 64 lower-case letters, digits and `-`".to_owned());
+    if event.message.chars().count() > EVENT_MESSAGE || event.message.chars().any(char::is_control)
+    {
+        return Err(format!(
+            "the event `{}` with a message that is not one line of at most {EVENT_MESSAGE} \
+             characters",
+            event.code
+        ));
     }
-    if raw.version.is_empty() || raw.version.len() > 64 || !raw.version.chars().all(is_version) {
-        faults.push("a version that is not 1 to 64 letters, digits, `.`, `-` and `+`".to_owned());
-    }
-    faults
+    Ok(())
 }
 
 #[cfg(test)]

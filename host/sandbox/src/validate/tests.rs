@@ -1,10 +1,7 @@
 //! Each rule, with values that break it and values at its edge.
 
 use super::*;
-use crate::bindings::vision::exports::rostro::pipeline::vision::EmbeddingContract;
-use crate::bindings::{Candidate, Measure, Point};
-// The record `match` is imported by its path, because `match` is a keyword.
-use crate::bindings::policy::exports::rostro::pipeline::policy::Match;
+use crate::bindings::{Candidate, Match, Measure, Point};
 
 const DIMENSION: usize = 3;
 
@@ -46,7 +43,7 @@ fn measure(name: &str) -> Measure {
     }
 }
 
-fn valid_face() -> AnalyzedFace {
+fn valid_face() -> RawFace {
     let face = Face {
         bounds: BoundingBox {
             x1: 10.0,
@@ -58,22 +55,24 @@ fn valid_face() -> AnalyzedFace {
         landmarks: vec![Point { x: 15.0, y: 25.0 }; 5],
         measures: vec![measure("sharpness"), measure("yaw")],
     };
-    AnalyzedFace {
+    RawFace {
         face,
+        track: None,
         embedding: vec![1.0, -2.0, 3.0],
     }
 }
 
-fn valid_analysis() -> Analysis {
-    Analysis {
+fn valid_analysis() -> RawAnalysis {
+    RawAnalysis {
         width: 64,
         height: 48,
         faces: vec![valid_face(), valid_face()],
+        state: None,
     }
 }
 
-fn recognized(raw: Analysis) -> Result<Analysis, InvalidOutput> {
-    analysis(raw, DIMENSION, Purpose::Recognize)
+fn recognized(raw: RawAnalysis) -> Result<Analysis, InvalidOutput> {
+    analysis(raw, DIMENSION, Purpose::Recognize, None)
 }
 
 fn numbered(count: usize) -> Vec<Measure> {
@@ -246,18 +245,18 @@ fn only_recognition_requires_embeddings() {
         (Purpose::Detect, true),
     ] {
         let with = |embedding: &[f32]| {
-            let face = AnalyzedFace {
+            let face = RawFace {
                 embedding: embedding.to_vec(),
                 ..valid_face()
             };
             analysis(
-                Analysis {
-                    width: 64,
-                    height: 48,
+                RawAnalysis {
                     faces: vec![face],
+                    ..valid_analysis()
                 },
                 DIMENSION,
                 purpose,
+                None,
             )
             .is_ok()
         };
@@ -272,6 +271,70 @@ fn only_recognition_requires_embeddings() {
             "{purpose:?}"
         );
     }
+}
+
+/// Returns an analysis of a frame of a stream in which track 7 has an embedding.
+fn tracked(raw: RawAnalysis) -> Result<Analysis, InvalidOutput> {
+    let mut memory = StreamMemory::default();
+    memory.record([(7, [3.0, 2.0, 1.0].as_slice())].into_iter());
+    analysis(raw, DIMENSION, Purpose::Recognize, Some(&memory))
+}
+
+fn on_track(track: u32, embedding: Vec<f32>) -> RawFace {
+    RawFace {
+        track: Some(track),
+        embedding,
+        ..valid_face()
+    }
+}
+
+#[test]
+fn invalid_tracks_name_rule() {
+    let valid = || RawAnalysis {
+        faces: vec![on_track(7, Vec::new()), on_track(8, vec![1.0; DIMENSION])],
+        ..valid_analysis()
+    };
+    assert_refused(
+        valid,
+        tracked,
+        &[
+            (
+                |it| it.faces[0].track = Some(9),
+                "face 0 on track 9 without an embedding, which no earlier frame of this stream has",
+            ),
+            (
+                |it| it.faces[0].track = Some(8),
+                "face 1 with track 8 of another face",
+            ),
+            (
+                |it| it.faces[0].track = None,
+                "face 0 with an embedding of 0 numbers, not 3",
+            ),
+            (
+                |it| it.faces[1].embedding[0] = f32::NAN,
+                "face 1 with an embedding that contains NaN",
+            ),
+        ],
+    );
+    let outside = recognized(valid()).unwrap_err().to_string();
+    assert!(outside.contains("track 7 outside a stream"), "{outside}");
+}
+
+#[test]
+fn track_keeps_last_embedding() {
+    let raw = RawAnalysis {
+        faces: vec![on_track(7, Vec::new()), on_track(8, vec![1.0; DIMENSION])],
+        ..valid_analysis()
+    };
+    let analysis = tracked(raw).unwrap();
+    let [known, new] = analysis.faces.as_slice() else {
+        panic!("{analysis:?}");
+    };
+    assert_eq!(
+        (known.is_fresh, known.embedding.as_slice()),
+        (false, [3.0, 2.0, 1.0].as_slice())
+    );
+    assert_eq!((new.is_fresh, new.embedding.len()), (true, DIMENSION));
 }
 
 fn reviewed(raw: ReviewOutcome) -> Result<ReviewOutcome, InvalidOutput> {
@@ -300,7 +363,7 @@ fn invalid_review_names_rule() {
         &[
             (
                 |it| *it = ReviewOutcome::Accept(1),
-                "`policy.review` returned face 1, which vision gave no embedding",
+                "`review` returned face 1, which vision gave no embedding",
             ),
             (|it| *it = ReviewOutcome::Accept(2), "face 2 of 2"),
             (
@@ -368,7 +431,7 @@ fn invalid_templates_name_rule() {
         &[
             (
                 Vec::clear,
-                "`policy.template` returned 0 templates; 1 to 16 are taken",
+                "`template` returned 0 templates; 1 to 16 are taken",
             ),
             (
                 |it| *it = vec![vec![1.0; DIMENSION]; TEMPLATES + 1],
@@ -398,6 +461,8 @@ fn probes() -> Vec<Probe> {
     };
     let probe = |ids: &[&str]| Probe {
         face: valid_face().face,
+        track: None,
+        is_fresh: true,
         candidates: ids.iter().map(candidate).collect(),
     };
     vec![
@@ -407,153 +472,144 @@ fn probes() -> Vec<Probe> {
     ]
 }
 
-fn known(candidate: u32, confidence: f32) -> Decision {
-    Decision::Known(Match {
+fn ruling(decision: Decision) -> Ruling {
+    Ruling {
+        decision,
+        candidates: Vec::new(),
+    }
+}
+
+fn known(candidate: u32, confidence: f32) -> Ruling {
+    ruling(Decision::Known(Match {
         candidate,
         confidence,
-    })
+    }))
 }
 
-fn unknown(code: &str) -> Decision {
-    Decision::Unknown(code.to_owned())
+fn unknown(code: &str) -> Ruling {
+    ruling(Decision::Unknown(code.to_owned()))
 }
 
-fn valid_decisions() -> Vec<Decision> {
-    vec![known(0, 0.8), known(0, 0.7), unknown("no_candidates")]
+fn valid_decisions() -> Outcome {
+    Outcome {
+        rulings: vec![known(0, 0.8), known(0, 0.7), unknown("no_candidates")],
+        events: vec![Event {
+            code: "spoof".to_owned(),
+            face: Some(2),
+            value: Some(0.5),
+            message: "The face is flat.".to_owned(),
+        }],
+        state: None,
+    }
 }
 
 #[test]
 fn invalid_decisions_name_rule() {
-    let check = |raw| decisions(raw, &probes());
     assert_refused(
         valid_decisions,
-        check,
+        |raw| decisions(raw, &probes()),
         &[
             (
-                |it| it.truncate(2),
-                "`policy.decide` returned 2 decisions on 3 faces",
+                |it| it.rulings.truncate(2),
+                "`decide` returned 2 decisions on 3 faces",
             ),
-            (|it| it.push(unknown("x")), "4 decisions on 3 faces"),
-            (|it| it[1] = known(2, 0.7), "candidate 2 of 2 for face 1"),
-            (|it| it[2] = known(0, 0.7), "candidate 0 of 0 for face 2"),
+            (|it| it.rulings.push(unknown("x")), "4 decisions on 3 faces"),
             (
-                |it| it[1] = known(1, 0.7),
+                |it| it.rulings[1] = known(2, 0.7),
+                "candidate 2 of 2 for face 1",
+            ),
+            (
+                |it| it.rulings[2] = known(0, 0.7),
+                "candidate 0 of 0 for face 2",
+            ),
+            (
+                |it| it.rulings[1] = known(1, 0.7),
                 "one person for face 1 and for another",
             ),
             (
-                |it| it[0] = known(0, f32::NAN),
-                "a confidence of NaN for face 0, not within 0 to 1",
+                |it| it.rulings[0] = known(0, f32::NAN),
+                "a confidence of NaN, not within 0 to 1, for face 0",
             ),
-            (|it| it[0] = known(0, 1.01), "a confidence of 1.01"),
-            (|it| it[0] = known(0, -0.01), "a confidence of -0.01"),
-            (|it| it[2] = unknown(""), "a code for face 2 that is not"),
+            (|it| it.rulings[0] = known(0, 1.01), "a confidence of 1.01"),
             (
-                |it| it[2] = unknown("Below Threshold"),
-                "a code for face 2 that is not",
+                |it| it.rulings[0] = known(0, -0.01),
+                "a confidence of -0.01",
             ),
             (
-                |it| it[2] = unknown(&"x".repeat(65)),
-                "a code for face 2 that is not",
+                |it| it.rulings[2] = unknown(""),
+                "a code that is not 1 to 64 lower-case letters, digits and `_` for face 2",
+            ),
+            (
+                |it| it.rulings[2] = unknown("Below Threshold"),
+                "a code that is not",
+            ),
+            (
+                |it| it.rulings[2] = unknown(&"x".repeat(65)),
+                "a code that is not",
+            ),
+            (
+                |it| it.rulings[0].candidates = vec![0, 2],
+                "candidate 2 of 2 to show for face 0",
+            ),
+            (
+                |it| it.rulings[0].candidates = vec![1, 1],
+                "candidate 1 to show twice for face 0",
             ),
         ],
     );
+}
+
+#[test]
+fn invalid_events_name_rule() {
+    assert_refused(
+        valid_decisions,
+        |raw| decisions(raw, &probes()),
+        &[
+            (
+                |it| it.events = vec![it.events[0].clone(); EVENTS + 1],
+                "65 events; at most 64 are taken",
+            ),
+            (
+                |it| it.events[0].code = "Not a code".to_owned(),
+                "an event whose code is not",
+            ),
+            (
+                |it| it.events[0].face = Some(3),
+                "the event `spoof` on face 3 of 3",
+            ),
+            (
+                |it| it.events[0].value = Some(f32::NAN),
+                "the event `spoof` with a number that is not finite",
+            ),
+            (
+                |it| it.events[0].message = "x".repeat(EVENT_MESSAGE + 1),
+                "a message that is not one line of at most 300 characters",
+            ),
+            (
+                |it| it.events[0].message = "two\nlines".to_owned(),
+                "a message that is not one line",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn decisions_at_limits_are_allowed() {
     assert_allowed(
         valid_decisions,
-        check,
+        |raw| decisions(raw, &probes()),
         &[
-            |it| (it[0], it[1]) = (known(1, 0.7), known(1, 0.7)),
-            |it| it[0] = known(0, 0.0),
-            |it| it[0] = known(0, 1.0),
+            |it| (it.rulings[0], it.rulings[1]) = (known(1, 0.7), known(1, 0.7)),
+            |it| it.rulings[0] = known(0, 0.0),
+            |it| it.rulings[0] = known(0, 1.0),
             |it| {
-                it.iter_mut()
-                    .for_each(|decision| *decision = unknown("below_threshold"))
+                it.rulings
+                    .iter_mut()
+                    .for_each(|ruling| *ruling = unknown("below_threshold"))
             },
-        ],
-    );
-}
-
-#[test]
-fn invalid_description_names_rule() {
-    let valid = || Description {
-        identity: Identity {
-            name: "insightface".to_owned(),
-            version: "1.0.0".to_owned(),
-        },
-        models: vec!["detector".to_owned(), "recognizer".to_owned()],
-        contract: EmbeddingContract {
-            recognizer: "recognizer".to_owned(),
-            alignment: "arcface-5-point-112/1".to_owned(),
-            preprocessing: "bilinear-mean-std/1".to_owned(),
-        },
-    };
-    assert_refused(
-        valid,
-        description,
-        &[
-            (
-                |it| it.identity.name.clear(),
-                "`vision.describe` returned a name that is not",
-            ),
-            (
-                |it| it.models = (0..=MODELS).map(|number| format!("m{number}")).collect(),
-                "17 models; at most 16 are granted",
-            ),
-            (
-                |it| it.models[0] = "De tector".to_owned(),
-                "a model's role that is not",
-            ),
-            (
-                |it| it.models[0] = "recognizer".to_owned(),
-                "the model `recognizer` twice",
-            ),
-            (
-                |it| it.models.truncate(1),
-                "a recogniser that is not one of its models",
-            ),
-            (
-                |it| it.contract.alignment.clear(),
-                "an identifier of its contract that is not",
-            ),
-            (
-                |it| it.contract.preprocessing = "\u{1b}[31m".to_owned(),
-                "an identifier of its contract that is not",
-            ),
-            (
-                |it| it.contract.preprocessing = "x".repeat(65),
-                "an identifier of its contract that is not",
-            ),
-        ],
-    );
-}
-
-#[test]
-fn invalid_identity_names_rule() {
-    const NAME: &str = "`describe` returned a name that is not";
-    const VERSION: &str = "`describe` returned a version that is not";
-    let valid = || Identity {
-        name: "insightface".to_owned(),
-        version: "1.2.3-rc.1+build".to_owned(),
-    };
-    assert_refused(
-        valid,
-        identity,
-        &[
-            (|it| it.name.clear(), NAME),
-            (|it| it.name = "Insight Face".to_owned(), NAME),
-            (|it| it.name = "insight_face".to_owned(), NAME),
-            (|it| it.name = "x".repeat(65), NAME),
-            (|it| it.version.clear(), VERSION),
-            (|it| it.version = "1.0 beta".to_owned(), VERSION),
-            (|it| it.version = "1.0\n".to_owned(), VERSION),
-            (|it| it.version = "1".repeat(65), VERSION),
-        ],
-    );
-    assert_allowed(
-        valid,
-        identity,
-        &[
-            |it| it.name = "x".repeat(64),
-            |it| it.version = "1".repeat(64),
+            |it| it.rulings[0].candidates = vec![1, 0],
+            |it| it.events.clear(),
+            |it| it.events[0].face = None,
         ],
     );
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rostro_common::digest::Sha256Digest;
 use rostro_sandbox::component::error::ComponentError;
-use rostro_sandbox::component::halves;
+use rostro_sandbox::component::functions;
 use rostro_sandbox::half::Half;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 
@@ -141,13 +141,11 @@ impl Deployment {
             }
             .into());
         }
-        // The halves follow from the component's type, which is cheap to read. Bytes that are no
-        // component are refused at once.
-        let halves = halves(&request.bytes)?;
-        let (has_vision, has_policy) = (
-            halves.contains(&Half::Vision),
-            halves.contains(&Half::Policy),
-        );
+        // The functions follow from the component's type, which is cheap to read. Bytes that are
+        // no component are refused at once.
+        let functions = functions(&request.bytes)?;
+        let has = |half| functions.iter().any(|function| function.half() == half);
+        let (has_vision, has_policy) = (has(Half::Vision), has(Half::Policy));
         let revision = self.active();
         let active = &revision.spec;
         let (vision, policy) = match (has_vision, has_policy) {

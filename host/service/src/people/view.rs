@@ -10,6 +10,7 @@ use rostro_common::digest::Sha256Digest;
 use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::sample::Sample;
 use rostro_index::{AlikePair, Candidate, Index, IndexError, Method};
+use rostro_sandbox::component::Function;
 use rostro_sandbox::limits::Limits;
 use rostro_sandbox::pipeline::revision::{Contract, Revision};
 use rostro_sandbox::pipeline::templates::Templates;
@@ -24,19 +25,19 @@ pub(super) struct ViewKey {
     policy: Sha256Digest,
     /// Settings of the policy, which may affect templates.
     settings: Sha256Digest,
-    /// Limits of the policy except for time, which does not affect templates. Under other limits it
-    /// may fail.
+    /// Limits of the policy that may make it fail: neither time nor the state of streams, which
+    /// templates have not.
     limits: Limits,
 }
 
 impl ViewKey {
     pub(super) fn of(revision: &Revision) -> Self {
-        let (policy, _) = revision.policy_component();
+        let (policy, _) = revision.component(Function::Template);
         Self {
             contract: revision.contract().id.clone(),
             policy: policy.digest(),
-            settings: revision.settings_digest(),
-            limits: policy.limits().without_time_limit(),
+            settings: revision.template_settings_digest(),
+            limits: policy.limits().of_templates(),
         }
     }
 

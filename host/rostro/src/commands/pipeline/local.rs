@@ -13,7 +13,7 @@ use rostro_inference::{LoadError, OnnxRuntime};
 use rostro_models::runtime::{self, RuntimeError};
 use rostro_models::{Pack, PackError};
 use rostro_sandbox::component::error::ComponentError;
-use rostro_sandbox::component::{CompiledComponent, halves};
+use rostro_sandbox::component::{CompiledComponent, functions};
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::half::Half;
 use rostro_sandbox::limits::{LimitError, Limits, MAX_COMPONENT_BYTES};
@@ -226,15 +226,13 @@ impl LocalRuntime {
             file: file.to_owned(),
             cause: Box::new(cause),
         };
-        let serves = halves(&bytes).map_err(failed)?;
+        let serves = functions(&bytes).map_err(failed)?;
         let own = CompiledComponent::load(&self.engine, &bytes).map_err(failed)?;
-        let (vision, policy) = match (
-            serves.contains(&Half::Vision),
-            serves.contains(&Half::Policy),
-        ) {
+        let has = |half| serves.iter().any(|function| function.half() == half);
+        let (vision, policy) = match (has(Half::Vision), has(Half::Policy)) {
             (true, true) => (own, None),
-            (true, false) => (own, Some(self.load_other_half(Half::Policy)?)),
-            _ => (self.load_other_half(Half::Vision)?, Some(own)),
+            (true, false) => (own, Some(self.load_other_half()?)),
+            _ => (self.load_other_half()?, Some(own)),
         };
         let none = BTreeMap::new();
         let timeout = TIMEOUT.min(self.engine.limits().time());
@@ -254,16 +252,14 @@ impl LocalRuntime {
     }
 
     /// Loads the component of the other half.
-    fn load_other_half(&self, half: Half) -> Result<CompiledComponent, LocalError> {
+    fn load_other_half(&self) -> Result<CompiledComponent, LocalError> {
         let file = &self.other_half;
         let bytes =
             read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| LocalError::NoOtherHalf {
                 file: file.clone(),
                 cause,
             })?;
-        let other = CompiledComponent::load(&self.engine, &bytes)
-            .and_then(|other| other.require(half).map(|()| other));
-        other.map_err(|cause| LocalError::OtherHalf {
+        CompiledComponent::load(&self.engine, &bytes).map_err(|cause| LocalError::OtherHalf {
             file: file.clone(),
             cause: Box::new(cause),
         })

@@ -9,10 +9,10 @@ use clap::Args;
 use rostro_common::text::sanitize;
 use rostro_gallery::FolderStore;
 use rostro_index::Method;
-use rostro_sandbox::bindings::{Decision, Purpose};
+use rostro_sandbox::bindings::Purpose;
 use rostro_sandbox::error::RunError;
 use rostro_sandbox::pipeline::revision::Revision;
-use rostro_service::{ServiceError, probes};
+use rostro_service::{Identification, RecognizedFace, ServiceError, probes};
 
 use super::answer::{AnalysisReport, FaceReport};
 use super::error::TrialError;
@@ -142,47 +142,46 @@ impl Trial {
         let ended = Instant::now();
         let mut stages = run.stages().to_vec();
         stages.push(("decide".to_owned(), ended - decided));
-        let faces = probes.into_iter().zip(decisions).zip(embeddings).map(
-            |((probe, decision), embedding)| {
-                let bounds = &probe.face.bounds;
-                let (identity, confidence, reason) = match decision {
-                    Decision::Known(known) => (
-                        probe
-                            .candidates
-                            .get(known.candidate as usize)
-                            .map(|candidate| candidate.id.clone()),
-                        Some(known.confidence),
-                        None,
-                    ),
-                    Decision::Unknown(reason) => (None, None, Some(reason)),
-                };
-                FaceReport {
-                    bounds: [bounds.x1, bounds.y1, bounds.x2, bounds.y2],
-                    score: probe.face.score,
-                    similarity: probe
-                        .candidates
-                        .first()
-                        .map(|candidate| candidate.similarity),
-                    landmarks: probe
-                        .face
-                        .landmarks
-                        .iter()
-                        .map(|point| [point.x, point.y])
-                        .collect(),
-                    measures: probe
-                        .face
-                        .measures
-                        .iter()
-                        .map(|measure| (measure.name.clone(), measure.value))
-                        .collect(),
-                    face: probe.face,
-                    embedding,
-                    identity,
-                    confidence,
-                    reason,
-                }
-            },
-        );
+        let rulings = decisions.rulings.into_iter();
+        let faces =
+            probes
+                .into_iter()
+                .zip(rulings)
+                .zip(embeddings)
+                .map(|((probe, ruling), embedding)| {
+                    let nearest = probe.candidates.first();
+                    let similarity = nearest.map(|candidate| candidate.similarity);
+                    let recognized = RecognizedFace::of(probe, ruling);
+                    let bounds = &recognized.face.bounds;
+                    let (identity, confidence, reason) = match recognized.identification {
+                        Identification::Known { person, confidence } => {
+                            (Some(person.id), Some(confidence), None)
+                        }
+                        Identification::Unknown(reason) => (None, None, Some(reason)),
+                    };
+                    FaceReport {
+                        bounds: [bounds.x1, bounds.y1, bounds.x2, bounds.y2],
+                        score: recognized.face.score,
+                        similarity,
+                        landmarks: recognized
+                            .face
+                            .landmarks
+                            .iter()
+                            .map(|point| [point.x, point.y])
+                            .collect(),
+                        measures: recognized
+                            .face
+                            .measures
+                            .iter()
+                            .map(|measure| (measure.name.clone(), measure.value))
+                            .collect(),
+                        face: recognized.face,
+                        embedding,
+                        identity,
+                        confidence,
+                        reason,
+                    }
+                });
         let milliseconds = (ended - begun).as_secs_f64() * 1000.0;
         Ok(AnalysisReport {
             width,

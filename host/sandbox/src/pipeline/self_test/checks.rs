@@ -2,7 +2,8 @@
 
 use rostro_common::vector::cosine;
 
-use crate::bindings::{Analysis, Decision, Face, Match, Probe};
+use crate::bindings::{Decision, Face, Match, Probe, Ruling};
+use crate::types::Analysis;
 
 /// Lowest cosine of two embeddings of one face, because other cores may round differently.
 const STABLE: f32 = 0.999;
@@ -83,18 +84,18 @@ pub(super) fn check_landmarks(face: &Face) -> Result<(), String> {
 }
 
 /// Fails if the decisions assign one person to two faces.
-pub(super) fn check_people_once(probes: &[Probe], decisions: &[Decision]) -> Result<(), String> {
-    let person = |(probe, decision): (&Probe, &Decision)| match decision {
+pub(super) fn check_people_once(probes: &[Probe], rulings: &[Ruling]) -> Result<(), String> {
+    let person = |(probe, ruling): (&Probe, &Ruling)| match &ruling.decision {
         Decision::Known(Match { candidate, .. }) => probe
             .candidates
             .get(*candidate as usize)
             .map(|candidate| candidate.id.clone()),
         Decision::Unknown(_) => None,
     };
-    let mut people: Vec<String> = probes.iter().zip(decisions).filter_map(person).collect();
+    let mut people: Vec<String> = probes.iter().zip(rulings).filter_map(person).collect();
     people.sort();
     match people.windows(2).any(|pair| pair.first() == pair.last()) {
-        true => Err("policy.decide assigned one person to two faces of a frame".to_owned()),
+        true => Err("decide assigned one person to two faces of a frame".to_owned()),
         false => Ok(()),
     }
 }
@@ -156,16 +157,22 @@ mod tests {
         };
         let probe = Probe {
             face: face([(0.0, 0.0); 5]),
+            track: None,
+            is_fresh: true,
             candidates: vec![candidate("a"), candidate("b")],
         };
         let probes = [probe.clone(), probe];
+        let ruling = |decision| Ruling {
+            decision,
+            candidates: Vec::new(),
+        };
         let known = |candidate| {
-            Decision::Known(Match {
+            ruling(Decision::Known(Match {
                 candidate,
                 confidence: 0.9,
-            })
+            }))
         };
-        let unknown = Decision::Unknown("ambiguous".to_owned());
+        let unknown = ruling(Decision::Unknown("ambiguous".to_owned()));
         check_people_once(&probes, &[known(0), known(1)]).unwrap();
         check_people_once(&probes, &[known(0), unknown]).unwrap();
         check_people_once(&probes, &[known(0), known(0)]).unwrap_err();

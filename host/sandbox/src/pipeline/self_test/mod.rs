@@ -17,9 +17,10 @@ use rostro_common::vector::cosine;
 
 use super::revision::Revision;
 use super::run::Run;
-use crate::bindings::{Analysis, Candidate, Face, Probe, Purpose};
+use crate::bindings::{Candidate, Face, Probe, Purpose};
 use crate::error::RunError;
 use crate::limits::Usage;
+use crate::types::Analysis;
 use checks::{check_landmarks, check_people_once, check_stable};
 use folder::Expectations;
 
@@ -246,20 +247,20 @@ impl SelfTest {
             check_landmarks(&face.face).map_err(|what| wrong(name, what))?;
         }
         let probes: Vec<Probe> = first.faces.iter().map(|face| probe(&face.face)).collect();
-        let decisions = run.decide(&probes).map_err(failed("policy.decide"))?;
+        let decisions = run.decide(&probes).map_err(failed("decide"))?;
         // No number is NaN, which would differ from itself: validation refuses such confidences.
-        if run.decide(&probes).map_err(failed("policy.decide"))? != decisions {
+        if run.decide(&probes).map_err(failed("decide"))? != decisions {
             return Err(wrong(
                 name,
-                "policy.decide returned different decisions on the same probes".to_owned(),
+                "decide returned different decisions on the same probes".to_owned(),
             ));
         }
-        check_people_once(&probes, &decisions).map_err(|what| wrong(name, what))?;
+        check_people_once(&probes, &decisions.rulings).map_err(|what| wrong(name, what))?;
         let usage = run.usage();
         // Frees the run's slots in the pool for the next one.
         drop(run);
         let (mut run, enrolled) = analyze(Purpose::Enroll)?;
-        run.review(&enrolled).map_err(failed("policy.review"))?;
+        run.review(&enrolled).map_err(failed("review"))?;
         let samples: Vec<Vec<f32>> = enrolled
             .faces
             .into_iter()
@@ -271,11 +272,11 @@ impl SelfTest {
         } else {
             samples
         };
-        let templates = run.template(&samples).map_err(failed("policy.template"))?;
-        if run.template(&samples).map_err(failed("policy.template"))? != templates {
+        let templates = run.template(&samples).map_err(failed("template"))?;
+        if run.template(&samples).map_err(failed("template"))? != templates {
             return Err(wrong(
                 name,
-                "policy.template returned different templates for the same samples".to_owned(),
+                "template returned different templates for the same samples".to_owned(),
             ));
         }
         Ok((first, usage.max(run.usage())))
@@ -297,6 +298,8 @@ fn probe(face: &Face) -> Probe {
     };
     Probe {
         face: face.clone(),
+        track: None,
+        is_fresh: true,
         candidates: vec![candidate("self-test-a", 0.9), candidate("self-test-b", 0.1)],
     }
 }

@@ -5,9 +5,10 @@ use serde::Serialize;
 use rostro_common::text::sanitize_name;
 use rostro_models::Pack;
 use rostro_sandbox::component::error::ComponentError;
-use rostro_sandbox::component::version::{WORLD_VERSION, run_versions};
+use rostro_sandbox::component::version::run_versions;
 use rostro_sandbox::error::{RunError, TrapKind};
 use rostro_sandbox::pipeline::stage::StageError;
+use rostro_sandbox::settings::declared::InvalidValue;
 
 use crate::commands::pipeline::local::LocalError;
 
@@ -35,7 +36,7 @@ pub(super) const FINDINGS: usize = 50;
 
 /// Remedy that refers to the rules of the interface.
 pub(super) const RULES: &str =
-    "follow the rules of this function in wit/rostro.wit; docs/sandbox.md lists the bounds";
+    "follow the rules of this function in wit/; docs/sandbox.md lists the bounds";
 
 /// Returns the finding that the self-test could not run.
 pub(super) fn not_tried(why: &str) -> Finding {
@@ -52,7 +53,7 @@ pub(super) fn forbidden(import: &str) -> Finding {
     let family = interface.split('/').next().unwrap_or(interface);
     let fix = match family {
         "rostro:pipeline" => {
-            format!("build it against wit/rostro.wit, rostro:pipeline@{WORLD_VERSION}, which has other interfaces")
+            format!("build it against wit/, rostro:pipeline of version {}, which has other interfaces", run_versions())
         }
         "wasi:nn" => "build it against wit/deps/wasi-nn, 0.2.0-rc-2024-10-28, and load models by name".to_owned(),
         "wasi:http" | "wasi:sockets" => {
@@ -83,14 +84,24 @@ pub(super) fn wrong_world(does: &str, name: &str, version: &str) -> Finding {
     Finding::new(
         "wrong_world",
         format!(
-            "it {does} {}; this host has rostro:pipeline@{WORLD_VERSION}",
-            sanitize_name(name)
+            "it {does} {}; this host has rostro:pipeline of version {}",
+            sanitize_name(name),
+            run_versions()
         ),
         format!(
-            "build it against a rostro-sdk (or wit/rostro.wit) of version {}, or run it on a host that has {}",
+            "build it against a rostro-sdk (or wit/) of version {}, or run it on a host that has {}",
             run_versions(),
             sanitize_name(version)
         ),
+    )
+}
+
+/// Returns the finding about a setting of the command line or the pack that breaks its type.
+pub(super) fn wrong_setting(error: &InvalidValue) -> Finding {
+    Finding::new(
+        "wrong_setting",
+        error.to_string(),
+        "correct it in --setting or in the pack's manifest",
     )
 }
 
@@ -110,7 +121,7 @@ pub(super) fn of_component(error: &ComponentError) -> Finding {
             "export a pipeline with `rostro_sdk::export!(Mine)`, or a policy with `rostro_sdk::export!(policy: Mine)`",
         ),
         ComponentError::UnsupportedVersion { .. } => {
-            ("wrong_world", "build it against this host's wit/rostro.wit")
+            ("wrong_world", "build it against this host's wit/")
         }
         ComponentError::ForbiddenImports(_) => {
             ("forbidden_import", "remove the code that needs them")
@@ -119,10 +130,13 @@ pub(super) fn of_component(error: &ComponentError) -> Finding {
             "limit",
             "make it smaller, or raise that limit with --limit, here and for `rostro serve`",
         ),
-        ComponentError::InterfaceMismatch(_) => (
-            "wrong_interface",
-            "build it against this host's wit/rostro.wit",
+        ComponentError::MixedVersions => (
+            "wrong_world",
+            "export all functions against one version of wit/",
         ),
+        ComponentError::InterfaceMismatch(_) => {
+            ("wrong_interface", "build it against this host's wit/")
+        }
         ComponentError::Invalid(_) => (
             "not_valid",
             "build it again: the file is damaged, or uses WebAssembly features that this host lacks",
@@ -143,6 +157,12 @@ pub(super) fn of_local(error: &LocalError) -> Finding {
     let fix = match &**cause {
         StageError::Trial(cause) | StageError::Describe(cause) | StageError::Setting(cause) => {
             fix(cause)
+        }
+        StageError::SettingType(_) => {
+            "correct it in --setting or in the pack's manifest".to_owned()
+        }
+        StageError::MissingFunction { .. } => {
+            "export the function, or name a component that has it with --other-half".to_owned()
         }
         StageError::NoDimension { .. } => {
             "name the role of a model that makes embeddings as the contract's recogniser".to_owned()

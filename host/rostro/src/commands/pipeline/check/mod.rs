@@ -14,22 +14,22 @@ use rostro_common::fs::read_at_most;
 use rostro_common::shutdown::Shutdown;
 use rostro_models::Pack;
 use rostro_sandbox::bindings::Description;
-use rostro_sandbox::component::version::WORLD_VERSION;
-use rostro_sandbox::component::{CompiledComponent, Interface, halves, unsupported_version};
+use rostro_sandbox::component::version::{Minor, WORLD_VERSION};
+use rostro_sandbox::component::{
+    CompiledComponent, Function, Interface, functions, unsupported_version,
+};
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::error::RunError;
-use rostro_sandbox::half::Half;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
-use rostro_sandbox::pipeline::describe::{describe_policy, describe_vision};
+use rostro_sandbox::pipeline::describe::describe;
 use rostro_sandbox::pipeline::self_test::{DrawnFrames, SelfTest};
-use rostro_sandbox::settings::Settings;
-use rostro_sandbox::validate;
+use rostro_sandbox::settings::{Settings, declared};
 
 use self::findings::{
     FINDINGS, Finding, RULES, fix, forbidden, missing_models, not_tried, of_component, of_local,
-    wrong_world,
+    wrong_setting, wrong_world,
 };
-use self::report::{ComponentReport, ContractReport};
+use self::report::{ComponentReport, ContractReport, SettingReport};
 use super::local::{LocalArgs, LocalError};
 use crate::terminal::say_json;
 
@@ -88,6 +88,7 @@ pub(super) fn check(
         models: Vec::new(),
         contract: None,
         settings: Vec::new(),
+        declared: Vec::new(),
         unknown_settings: Vec::new(),
         imports: Vec::new(),
         exports: Vec::new(),
@@ -150,8 +151,8 @@ impl ComponentReport {
             ));
         }
         (self.imports, self.exports) = (names.imports, names.exports);
-        match halves(bytes) {
-            Ok(serves) => self.serves = serves.into_iter().map(Half::name).collect(),
+        match functions(bytes) {
+            Ok(serves) => self.serves = serves.into_iter().map(Function::name).collect(),
             // A finding about the other version exists already.
             Err(_)
                 if self
@@ -212,35 +213,32 @@ impl ComponentReport {
                 fix,
             ))
         };
-        let wrong = |cause: validate::InvalidOutput| {
-            Box::new(Finding::new("wrong_description", cause.to_string(), RULES))
-        };
-        let (identity, names) = if component.has_half(Half::Vision) {
-            let (description, mut names) =
-                describe_vision(component, &settings, &scope).map_err(failed)?;
-            let Description {
-                identity,
-                models,
-                contract,
-            } = validate::description(description).map_err(wrong)?;
-            if component.has_half(Half::Policy) {
-                let (identity, policy_names) =
-                    describe_policy(component, &settings, &scope).map_err(failed)?;
-                validate::identity(identity).map_err(wrong)?;
-                names.extend(policy_names);
-            }
-            self.models = models;
-            self.contract = Some(ContractReport {
-                recognizer: contract.recognizer,
-                alignment: contract.alignment,
-                preprocessing: contract.preprocessing,
-            });
-            (identity, names)
-        } else {
-            let (identity, names) =
-                describe_policy(component, &settings, &scope).map_err(failed)?;
-            (validate::identity(identity).map_err(wrong)?, names)
-        };
+        let (description, names) =
+            describe(component, &settings, &scope).map_err(|cause| match cause {
+                RunError::Output(cause) => {
+                    Box::new(Finding::new("wrong_description", cause.to_string(), RULES))
+                }
+                cause => failed(cause),
+            })?;
+        let Description {
+            identity,
+            models,
+            contract,
+            settings: declared,
+            ..
+        } = description;
+        if component.minor() == Minor::V0_2 {
+            declared::resolve(&declared, &settings.own)
+                .map_err(|cause| Box::new(wrong_setting(&cause)))?;
+        }
+        self.world = component.minor().latest();
+        self.models = models;
+        self.contract = contract.map(|contract| ContractReport {
+            recognizer: contract.recognizer,
+            alignment: contract.alignment,
+            preprocessing: contract.preprocessing,
+        });
+        self.declared = declared.iter().map(SettingReport::of).collect();
         self.settings = names.names().map(str::to_owned).collect();
         self.unknown_settings = names.unknown(&own);
         (self.name, self.version) = (Some(identity.name), Some(identity.version));

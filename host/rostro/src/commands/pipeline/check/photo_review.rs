@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use image::{ImageFormat, RgbImage, imageops};
 use serde::Serialize;
 
-use rostro_sandbox::bindings::{Analysis, Purpose, ReviewOutcome};
+use rostro_sandbox::bindings::{Purpose, ReviewOutcome};
 use rostro_sandbox::error::RunError;
 use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::self_test::DRAWN;
 use rostro_sandbox::review::Review;
+use rostro_sandbox::types::Analysis;
 
 /// Timeout of each photo.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use rostro_common::digest::Sha256Digest;
 use rostro_common::text::{sanitize, sanitize_name};
-use rostro_sandbox::component::version::WORLD_VERSION;
+use rostro_sandbox::bindings::Setting;
 use rostro_sandbox::limits::{Limits, Usage};
+use rostro_sandbox::settings::declared::rule;
 use rostro_sandbox::settings::names::{UnknownSetting, format_names, format_unknown};
 
 use super::findings::{FINDINGS, Finding};
@@ -21,16 +22,18 @@ pub(super) struct ComponentReport {
     pub(super) file: PathBuf,
     pub(super) bytes: usize,
     pub(super) sha256: Sha256Digest,
-    /// Version of `rostro:pipeline` on this host.
+    /// Latest version of `rostro:pipeline` on this host that runs it.
     pub(super) world: &'static str,
-    /// Halves of a pipeline: `vision`, `policy`.
+    /// Functions of a pipeline: `vision`, `review`, `template`, `decide`.
     pub(super) serves: Vec<&'static str>,
     pub(super) name: Option<String>,
     pub(super) version: Option<String>,
     pub(super) models: Vec<String>,
     pub(super) contract: Option<ContractReport>,
-    /// Settings that it read while it described itself.
+    /// Names of the settings that it knows.
     pub(super) settings: Vec<String>,
+    /// Settings with their types, if it was built for 0.2.
+    pub(super) declared: Vec<SettingReport>,
     /// Settings of the command line that are not among them.
     pub(super) unknown_settings: Vec<UnknownSetting>,
     pub(super) imports: Vec<String>,
@@ -55,6 +58,30 @@ pub(super) struct ContractReport {
     pub(super) preprocessing: String,
 }
 
+/// Setting that a component declares.
+#[derive(Debug, Serialize)]
+pub(super) struct SettingReport {
+    pub(super) name: String,
+    /// Valid values.
+    pub(super) values: String,
+    pub(super) default: String,
+    pub(super) description: String,
+    /// Whether a request may choose its value.
+    pub(super) by_request: bool,
+}
+
+impl SettingReport {
+    pub(super) fn of(setting: &Setting) -> Self {
+        Self {
+            name: setting.name.clone(),
+            values: rule(&setting.value),
+            default: setting.default.clone(),
+            description: setting.description.clone(),
+            by_request: setting.by_request,
+        }
+    }
+}
+
 impl ComponentReport {
     pub(super) fn print(&self, limits: &Limits) {
         say(&sanitize(&self.file.display().to_string()));
@@ -62,8 +89,9 @@ impl ComponentReport {
         say(&format!("  sha256     {}", self.sha256));
         if !self.serves.is_empty() {
             say(&format!(
-                "  world      rostro:pipeline@{WORLD_VERSION}, {}",
-                describe_halves(&self.serves)
+                "  world      rostro:pipeline@{}, {}",
+                self.world,
+                describe_functions(&self.serves)
             ));
         }
         if let (Some(name), Some(version)) = (&self.name, &self.version) {
@@ -80,7 +108,21 @@ impl ComponentReport {
                 "  embedding  {recognizer} aligned by {alignment}, fed by {preprocessing}"
             ));
         }
-        if !self.settings.is_empty() {
+        for setting in &self.declared {
+            say(&sanitize(&format!(
+                "  setting    {}={}: {}; {}{}",
+                setting.name,
+                setting.default,
+                setting.values,
+                setting.description,
+                if setting.by_request {
+                    " (a request may choose it)"
+                } else {
+                    ""
+                }
+            )));
+        }
+        if !self.settings.is_empty() && self.declared.is_empty() {
             say(&format!(
                 "  settings   {}",
                 format_names(self.settings.iter().map(String::as_str))
@@ -137,11 +179,23 @@ impl ComponentReport {
     }
 }
 
-/// Describes the halves of the component, and the flags for it.
-fn describe_halves(serves: &[&str]) -> &'static str {
-    match (serves.contains(&"vision"), serves.contains(&"policy")) {
-        (true, true) => "a whole pipeline (for --pipeline, or for its policy alone --policy)",
-        (true, false) => "vision alone (for --pipeline together with a --policy)",
-        (false, _) => "policy alone (for --policy)",
+/// Describes the functions of the component, and the flags for it.
+fn describe_functions(serves: &[&str]) -> String {
+    let rules: Vec<&str> = serves
+        .iter()
+        .copied()
+        .filter(|name| *name != "vision")
+        .collect();
+    match (serves.contains(&"vision"), rules.as_slice()) {
+        (true, [_, _, _]) => {
+            "a whole pipeline (for --pipeline, or for its policy alone --policy)".to_owned()
+        }
+        (true, []) => "vision alone (for --pipeline together with a --policy)".to_owned(),
+        (true, some) => format!(
+            "vision and {} (for --pipeline together with a --policy)",
+            some.join(" and ")
+        ),
+        (false, [_, _, _]) => "policy alone (for --policy)".to_owned(),
+        (false, some) => format!("{} alone (for --policy)", some.join(" and ")),
     }
 }
