@@ -10,7 +10,7 @@ use wit_bindgen_core::wit_parser::Resolve;
 const HEAD: &str = "\
 <!-- Made from wit/ by `cargo xtask docs`: change it there. -->
 
-What a pipeline is to the host that runs it, as `wit/rostro.wit` says. [plugins.md](plugins.md) \
+What a pipeline is to the host that runs it, as `wit/0.2/rostro.wit` says; components for `wit/0.1` keep running. [plugins.md](plugins.md) \
 shows how to write one, [sandbox.md](sandbox.md) what bounds it.
 
 ";
@@ -18,7 +18,7 @@ shows how to write one, [sandbox.md](sandbox.md) what bounds it.
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let page = root.join("docs/wit.md");
-    let generated = generate(&root.join("wit"))?;
+    let generated = generate(&root.join("wit/0.2"))?;
     if std::env::args().any(|arg| arg == "--check") {
         let written = std::fs::read_to_string(page).unwrap_or_default();
         let remedy = "run `cargo xtask docs` and commit it";

@@ -32,7 +32,7 @@ pub(crate) fn build() -> Result<()> {
     })?;
     component("python", &PYTHON_FILES, |folder| {
         let built = root().join("target/attendance-policy-python.wasm");
-        let args = "-d ../../../../wit -w policy-only componentize --stub-wasi app -o";
+        let args = "-d ../../../../wit/0.1 -w policy-only componentize --stub-wasi app -o";
         let mut build = command(python::componentize()?.join("componentize-py"), args);
         build.arg(&built).env("PYTHONDONTWRITEBYTECODE", "1");
         succeed(build.current_dir(folder))?;
@@ -50,7 +50,7 @@ fn component(
     let folder = root()
         .join("guest/examples/attendance-policy")
         .join(language);
-    let mut sources = fs::read_to_string(root().join("wit/rostro.wit"))?;
+    let mut sources = fs::read_to_string(root().join("wit/0.1/rostro.wit"))?;
     for file in files {
         sources += &fs::read_to_string(folder.join(file))?;
     }

@@ -40,6 +40,7 @@ pub(crate) fn broken(mode: &str) -> Option<Analysis> {
             analysis.faces = (0..1_000_000)
                 .map(|_| AnalyzedFace {
                     face: face(),
+                    track: None,
                     embedding: Vec::new(),
                 })
                 .collect()
@@ -49,6 +50,7 @@ pub(crate) fn broken(mode: &str) -> Option<Analysis> {
             let embedding = vec![1.0_f32; 4 << 20];
             let shared = |_| AnalyzedFace {
                 face: face(),
+                track: None,
                 embedding: memory::alias(&embedding),
             };
             analysis.faces = (0..1024).map(shared).collect();
@@ -76,6 +78,8 @@ pub(crate) fn broken(mode: &str) -> Option<Analysis> {
         "box-inverted" => change_face(&mut analysis, bounds(80.0, 20.0, 20.0, 80.0)),
         "box-nan" => change_face(&mut analysis, bounds(20.0, f32::NAN, 80.0, 80.0)),
         "score-out-of-range" => change_face(&mut analysis, |analyzed| analyzed.face.score = 1.5),
+        "track-outside" => change_face(&mut analysis, |analyzed| analyzed.track = Some(7)),
+        "state-huge" => analysis.state = Some(vec![1; 300 << 20]),
         "size-lie" => (analysis.width, analysis.height) = (0, 0),
         "utf8" => change_face(&mut analysis, |analyzed| {
             analyzed.face.measures = measure(memory::not_utf8())
@@ -96,12 +100,14 @@ fn one() -> Analysis {
         width: SIZE,
         height: SIZE,
         faces: vec![one_face()],
+        state: None,
     }
 }
 
 fn one_face() -> AnalyzedFace {
     AnalyzedFace {
         face: face(),
+        track: None,
         embedding: embedding(),
     }
 }

@@ -311,6 +311,32 @@ pub const MODES: &[Mode] = &[
         Refused,
         "gives a code with a newline and an escape; refused",
     ),
+    frame(
+        "decide-state",
+        Refused,
+        "returns a state of 300 MB; refused",
+    ),
+    frame("decide-events", Refused, "reports 100,000 events; refused"),
+    frame(
+        "decide-event-nan",
+        Refused,
+        "reports an event with a value of NaN; refused",
+    ),
+    frame(
+        "decide-shown",
+        Refused,
+        "shows a candidate that is not there; refused",
+    ),
+    frame(
+        "track-outside",
+        Refused,
+        "returns a track outside a stream; refused",
+    ),
+    frame(
+        "state-huge",
+        Refused,
+        "returns a state of vision of 300 MB; refused",
+    ),
     enrollment("review-spin", Deadline, "reviews without end; interrupted"),
     enrollment(
         "review-index",

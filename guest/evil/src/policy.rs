@@ -2,23 +2,20 @@
 
 use rostro_sdk::embed::mean;
 
-use crate::modes::SETTING;
-use crate::{Evil, identity, mode, spin};
-use rostro_sdk::bindings::exports::rostro::pipeline::policy::{
-    Decision, Guest, Match, Probe, Reason, ReviewOutcome,
+use crate::{Evil, mode, spin};
+use rostro_sdk::bindings::exports::rostro::pipeline::decide::{
+    self, Decision, Event, Match, Outcome, Probe, Ruling,
 };
+use rostro_sdk::bindings::exports::rostro::pipeline::review::{self, Reason, ReviewOutcome};
+use rostro_sdk::bindings::exports::rostro::pipeline::template;
 use rostro_sdk::bindings::rostro::pipeline::settings;
-use rostro_sdk::bindings::rostro::pipeline::types::{Face, Identity};
+use rostro_sdk::bindings::rostro::pipeline::types::{Face, RequestContext};
 
-impl Guest for Evil {
-    fn describe() -> Identity {
-        if settings::get(SETTING).as_deref() == Some("policy-spin") {
-            spin();
-        }
-        identity()
-    }
+/// Size of a state beyond every limit, in bytes.
+const HUGE_STATE: usize = 300 << 20;
 
-    fn review(faces: Vec<Face>) -> ReviewOutcome {
+impl review::Guest for Evil {
+    fn review(faces: Vec<Face>, _context: RequestContext) -> ReviewOutcome {
         match mode().as_str() {
             "review-spin" => spin(),
             "review-index" => ReviewOutcome::Accept(u32::MAX),
@@ -30,7 +27,9 @@ impl Guest for Evil {
             _ => ReviewOutcome::Accept(0),
         }
     }
+}
 
+impl template::Guest for Evil {
     fn template(samples: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
         let mut template = mean(&samples);
         match mode().as_str() {
@@ -43,15 +42,17 @@ impl Guest for Evil {
         }
         vec![template]
     }
+}
 
-    fn decide(probes: Vec<Probe>) -> Vec<Decision> {
+impl decide::Guest for Evil {
+    fn decide(probes: Vec<Probe>, _context: RequestContext, _state: Option<Vec<u8>>) -> Outcome {
         let known = |candidate, confidence| {
             Decision::Known(Match {
                 candidate,
                 confidence,
             })
         };
-        match mode().as_str() {
+        let decisions: Vec<Decision> = match mode().as_str() {
             "decide-spin" => spin(),
             "decide-panic" => trigger_panic(),
             "decide-few" => Vec::new(),
@@ -71,7 +72,40 @@ impl Guest for Evil {
                 .map(|_| unknown("no\n\u{1b}[31mcandidates"))
                 .collect(),
             _ => probes.iter().map(honest).collect(),
+        };
+        let mut outcome = Outcome {
+            rulings: decisions.into_iter().map(ruling).collect(),
+            events: Vec::new(),
+            state: None,
+        };
+        match mode().as_str() {
+            "decide-state" => outcome.state = Some(vec![1; HUGE_STATE]),
+            "decide-events" => outcome.events = vec![event(0.5); 100_000],
+            "decide-event-nan" => outcome.events = vec![event(f32::NAN)],
+            "decide-shown" => {
+                for ruling in &mut outcome.rulings {
+                    ruling.candidates = vec![u32::MAX];
+                }
+            }
+            _ => {}
         }
+        outcome
+    }
+}
+
+fn ruling(decision: Decision) -> Ruling {
+    Ruling {
+        decision,
+        candidates: Vec::new(),
+    }
+}
+
+fn event(value: f32) -> Event {
+    Event {
+        code: "evil".to_owned(),
+        face: None,
+        value: Some(value),
+        message: "Something evil happened.".to_owned(),
     }
 }
 

@@ -7,27 +7,42 @@ use std::time::Duration;
 use crate::answer::{Answer, broken, honest, scored};
 use crate::modes::{self, MODES};
 use crate::{Evil, environment, flood, identity, memory, model, set_mode, spin};
-use rostro_sdk::bindings::exports::rostro::pipeline::vision::{
-    Description, EmbeddingContract, Guest, Purpose, VisionError,
+use rostro_sdk::bindings::exports::rostro::pipeline::about::{
+    self, Description, EmbeddingContract, Setting, SettingType,
 };
+use rostro_sdk::bindings::exports::rostro::pipeline::vision::{Guest, Purpose, VisionError};
+use rostro_sdk::bindings::rostro::pipeline::types::RequestContext;
 use rostro_sdk::bindings::rostro::pipeline::{samples, settings};
 
 /// Calls of `analyze` in this instance.
 static CALLS: AtomicU16 = AtomicU16::new(0);
 
-impl Guest for Evil {
+/// Returns a declared text.
+fn text_setting(name: &str) -> Setting {
+    Setting {
+        name: name.to_owned(),
+        value: SettingType::Text,
+        default: String::new(),
+        description: "Selects a fault.".to_owned(),
+        by_request: false,
+    }
+}
+
+impl about::Guest for Evil {
     fn describe() -> Description {
         let mut description = Description {
             identity: identity(),
             models: vec!["detector".to_owned(), "recognizer".to_owned()],
-            contract: EmbeddingContract {
+            contract: Some(EmbeddingContract {
                 recognizer: "recognizer".to_owned(),
                 alignment: "none/1".to_owned(),
                 preprocessing: "none/1".to_owned(),
-            },
+            }),
+            settings: [modes::SETTING, modes::ALWAYS].map(text_setting).into(),
+            state_version: 1,
         };
         match settings::get(modes::SETTING).as_deref() {
-            Some("spin") => spin(),
+            Some("spin" | "policy-spin") => spin(),
             Some("panic") => trigger_panic(),
             Some("memory") => memory::grow(),
             Some("huge") => {
@@ -42,10 +57,17 @@ impl Guest for Evil {
         }
         description
     }
+}
 
-    fn analyze(image: Vec<u8>, _purpose: Purpose) -> Answer {
+impl Guest for Evil {
+    fn analyze(
+        image: Vec<u8>,
+        _purpose: Purpose,
+        _context: RequestContext,
+        _state: Option<Vec<u8>>,
+    ) -> Answer {
         let calls = CALLS.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let always = settings::get(modes::ALWAYS);
+        let always = settings::get(modes::ALWAYS).filter(|name| !name.is_empty());
         let named =
             modes::parse(&image).or(always.as_ref().map(|name| (name.as_bytes(), &b""[..])));
         let Some((name, argument)) = named else {

@@ -16,7 +16,7 @@ pub mod analyze;
 use rostro_sdk::analysis::{Analysis, AnalyzeError, Description, EmbeddingContract, Purpose};
 use rostro_sdk::decide::Rule;
 use rostro_sdk::detector::DETECTOR;
-use rostro_sdk::host::{Host, Settings, refused};
+use rostro_sdk::host::{Host, Setting, SettingKind, Settings};
 use rostro_sdk::policy::{Decision, Identity, Policy, Probe, assigned};
 use rostro_sdk::recognizer::RECOGNIZER;
 use rostro_sdk::vision::Vision;
@@ -50,24 +50,30 @@ impl Policy for Insightface {
         Identity::new("insightface", env!("CARGO_PKG_VERSION"))
     }
 
-    fn check_settings(settings: &impl Settings) {
-        // `rule` reports an invalid value by refusing it.
-        let _ = rule(settings);
+    fn settings() -> Vec<Setting> {
+        vec![rivals()]
     }
 
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
-        // An invalid setting stopped the component when it was staged.
-        let rule = rule(settings).unwrap_or(Rule::against_rivals(settings.thresholds().similarity));
-        assigned(probes, rule)
+        assigned(probes, rule(settings))
     }
 }
 
+/// Returns the setting of the matching rule.
+fn rivals() -> Setting {
+    Setting::new(
+        "rivals",
+        SettingKind::Flag,
+        "on",
+        "Requires more similarity of a face if another person is nearly as similar.",
+    )
+}
+
 /// Returns the matching rule of the operator's settings.
-fn rule(settings: &impl Settings) -> Result<Rule, String> {
+fn rule(settings: &impl Settings) -> Rule {
     let threshold = settings.thresholds().similarity;
     match settings.setting("rivals").as_deref() {
-        None | Some("on") => Ok(Rule::against_rivals(threshold)),
-        Some("off") => Ok(Rule::plain(threshold)),
-        Some(other) => Err(refused(settings, "rivals", other, "must be `on` or `off`")),
+        Some("off") => Rule::plain(threshold),
+        _ => Rule::against_rivals(threshold),
     }
 }

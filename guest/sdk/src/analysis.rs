@@ -70,6 +70,9 @@ pub struct Analysis {
     pub height: u32,
     /// The faces in order of box area, largest first; at most 1024.
     pub faces: Vec<AnalyzedFace>,
+    /// The state for the next frame of the stream, at most 256 KiB unless the operator's limit
+    /// `state-kib` differs. None keeps the present one.
+    pub state: Option<Vec<u8>>,
 }
 
 impl Analysis {
@@ -81,6 +84,16 @@ impl Analysis {
             width,
             height,
             faces,
+            state: None,
+        }
+    }
+
+    /// Sets the state for the next frame of the stream.
+    #[must_use]
+    pub fn with_state(self, state: Vec<u8>) -> Self {
+        Self {
+            state: Some(state),
+            ..self
         }
     }
 }
@@ -99,11 +112,14 @@ pub struct AnalyzedFace {
     /// Its measures, at most 32: [`crate::measure::Measures::named`] returns the default
     /// pipeline's.
     pub measures: Vec<Measure>,
+    /// The track of the stream that the face continues or begins: a number of the component's
+    /// choice, at most once in a frame. None outside a stream.
+    pub track: Option<u32>,
     /// The recogniser's raw output, not normalised. For an enrolment it may be the combination of
     /// several by [`crate::embed::near_and_far`]; then
     /// [`Host::raw_sample`](crate::host::Host::raw_sample) reports the raw one. Its length is the
     /// recogniser's dimension; its numbers are finite and not all zero. Empty if the purpose needs
-    /// none.
+    /// none, or if the face's track had one in an earlier frame of the stream, which the host keeps.
     pub embedding: Vec<f32>,
 }
 

@@ -24,7 +24,7 @@
 
 wit_bindgen::generate!({
     world: "pipeline",
-    path: "../../wit/0.1",
+    path: "../../wit/0.2",
     generate_all,
     pub_export_macro: true,
     export_macro_name: "export_pipeline",

@@ -5,17 +5,20 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::analysis::{self, AnalyzeError};
-use crate::bindings::exports::rostro::pipeline::vision;
+use crate::bindings::exports::rostro::pipeline::{about, vision};
 use crate::bindings::rostro::pipeline::{samples, settings, telemetry, types};
 use crate::bindings::wasi::nn::errors::Error;
 use crate::bindings::wasi::nn::graph::load_by_name;
 use crate::bindings::wasi::nn::inference::GraphExecutionContext;
 use crate::bindings::wasi::nn::tensor::{Tensor, TensorType};
 use crate::detect::tensor::{Channels, Normalization};
-use crate::host::{self, Host, Level, ModelSpec, Output, ReviewLevel, Settings, Thresholds};
+use crate::host::{
+    self, Context, Host, Level, ModelSpec, Output, ReviewLevel, Setting, SettingKind, Settings,
+    Thresholds,
+};
 use crate::image::decode::DecodeError;
 use crate::image::geometry::{Point, Rect};
-use crate::policy::{Candidate, Decision, Policy, Probe, Review};
+use crate::policy::{Candidate, Decision, Event, Policy, Probe, Review, Ruling};
 use crate::types::{Face, Identity, Measure, Reason};
 use crate::vision::Vision;
 
@@ -49,48 +52,124 @@ macro_rules! export {
 #[derive(Debug)]
 pub struct Component<T>(PhantomData<T>);
 
-impl<T: Vision> vision::Guest for Component<T> {
-    fn describe() -> vision::Description {
-        T::check_settings(&HostImports);
+impl<T: Vision + Policy> about::Guest for Component<T> {
+    fn describe() -> about::Description {
+        let host = HostImports::default();
+        <T as Vision>::check_settings(&host);
+        <T as Policy>::check_settings(&host);
         let analysis::Description {
             identity,
             models,
             contract,
         } = T::describe();
-        vision::Description {
+        let settings = <T as Vision>::settings().into_iter();
+        about::Description {
             identity: types::Identity {
                 name: identity.name.into_owned(),
                 version: identity.version.into_owned(),
             },
             models: models.into_iter().map(str::to_owned).collect(),
-            contract: vision::EmbeddingContract {
+            contract: Some(about::EmbeddingContract {
                 recognizer: contract.recognizer.to_owned(),
                 alignment: contract.alignment.to_owned(),
                 preprocessing: contract.preprocessing.to_owned(),
-            },
+            }),
+            settings: settings
+                .chain(<T as Policy>::settings())
+                .map(Into::into)
+                .collect(),
+            // The host keeps both states under this one number.
+            state_version: <T as Vision>::STATE_VERSION
+                .wrapping_mul(1 << 16)
+                .wrapping_add(<T as Policy>::STATE_VERSION),
         }
-    }
-
-    fn analyze(
-        image: Vec<u8>,
-        purpose: vision::Purpose,
-    ) -> Result<vision::Analysis, vision::VisionError> {
-        let purpose = match purpose {
-            vision::Purpose::Recognize => analysis::Purpose::Recognize,
-            vision::Purpose::Enroll => analysis::Purpose::Enroll,
-            vision::Purpose::Detect => analysis::Purpose::Detect,
-        };
-        T::analyze(&HostImports, image, purpose)
-            .map(to_wit_analysis)
-            .map_err(to_wit_error)
     }
 }
 
-/// Implements the interface `policy` of a world, which has its own types.
-macro_rules! impl_policy {
-    ($types:path, $policy:path) => {
+impl<T: Policy> policy_world::exports::rostro::pipeline::about::Guest for Component<T> {
+    fn describe() -> policy_world::exports::rostro::pipeline::about::Description {
+        T::check_settings(&HostImports::default());
+        let Identity { name, version } = T::identity();
+        policy_world::exports::rostro::pipeline::about::Description {
+            identity: policy_world::rostro::pipeline::types::Identity {
+                name: name.into_owned(),
+                version: version.into_owned(),
+            },
+            models: Vec::new(),
+            contract: None,
+            settings: T::settings().into_iter().map(Into::into).collect(),
+            state_version: T::STATE_VERSION,
+        }
+    }
+}
+
+/// Implements the conversion of a setting to the types of a world.
+macro_rules! impl_setting {
+    ($about:path) => {
         const _: () = {
-            use $policy as policy;
+            use $about as about;
+
+            impl From<Setting> for about::Setting {
+                fn from(setting: Setting) -> Self {
+                    let range = |min, max| about::NumberRange { min, max };
+                    Self {
+                        name: setting.name.to_owned(),
+                        value: match setting.kind {
+                            SettingKind::Text => about::SettingType::Text,
+                            SettingKind::Flag => about::SettingType::Flag,
+                            SettingKind::Integer(min, max) => {
+                                about::SettingType::Integer(range(min, max))
+                            }
+                            SettingKind::Number(min, max) => {
+                                about::SettingType::Number(range(min, max))
+                            }
+                            SettingKind::Choice(choices) => about::SettingType::Choice(
+                                choices.iter().map(|choice| (*choice).to_owned()).collect(),
+                            ),
+                        },
+                        default: setting.default.into_owned(),
+                        description: setting.description.to_owned(),
+                        by_request: setting.by_request,
+                    }
+                }
+            }
+        };
+    };
+}
+
+impl<T: Vision> vision::Guest for Component<T> {
+    fn analyze(
+        image: Vec<u8>,
+        purpose: vision::Purpose,
+        context: types::RequestContext,
+        state: Option<Vec<u8>>,
+    ) -> Result<vision::Analysis, vision::VisionError> {
+        let host = HostImports {
+            context: Context {
+                stream: context.stream,
+                group: context.group,
+                time: context.time,
+                text: context.context,
+            },
+        };
+        let analysis = match (purpose, state) {
+            (vision::Purpose::Recognize, Some(state)) => T::analyze_frame(&host, image, &state),
+            (vision::Purpose::Recognize, None) => {
+                T::analyze(&host, image, analysis::Purpose::Recognize)
+            }
+            (vision::Purpose::Enroll, _) => T::analyze(&host, image, analysis::Purpose::Enroll),
+            (vision::Purpose::Detect, _) => T::analyze(&host, image, analysis::Purpose::Detect),
+        };
+        analysis.map(to_wit_analysis).map_err(to_wit_error)
+    }
+}
+
+/// Implements the rules of a world, which has its own types.
+macro_rules! impl_rules {
+    ($types:path, $exports:path) => {
+        const _: () = {
+            use exports::{decide, review, template};
+            use $exports as exports;
             use $types as types;
 
             fn from_wit_face(face: types::Face) -> Face {
@@ -114,15 +193,26 @@ macro_rules! impl_policy {
                 }
             }
 
+            fn host(context: types::RequestContext) -> HostImports {
+                HostImports {
+                    context: Context {
+                        stream: context.stream,
+                        group: context.group,
+                        time: context.time,
+                        text: context.context,
+                    },
+                }
+            }
+
             fn reason(
                 Reason {
                     code,
                     message,
                     measured,
                 }: Reason,
-            ) -> policy::Reason {
+            ) -> review::Reason {
                 let (value, limit) = measured.unzip();
-                policy::Reason {
+                review::Reason {
                     code: code.into_owned(),
                     message: message.into_owned(),
                     value,
@@ -130,73 +220,94 @@ macro_rules! impl_policy {
                 }
             }
 
-            fn probe(probe: policy::Probe) -> Probe {
-                let candidate = |candidate: policy::Candidate| Candidate {
+            fn probe(probe: decide::Probe) -> Probe {
+                let candidate = |candidate: decide::Candidate| Candidate {
                     id: candidate.id,
                     similarity: candidate.similarity,
                 };
                 Probe {
                     face: from_wit_face(probe.face),
                     candidates: probe.candidates.into_iter().map(candidate).collect(),
+                    track: probe.track,
+                    is_fresh: probe.is_fresh,
                 }
             }
 
-            fn decision(decision: Decision) -> policy::Decision {
-                match decision {
+            fn ruling(Ruling { decision, shown }: Ruling) -> decide::Ruling {
+                let decision = match decision {
                     Decision::Known {
                         candidate,
                         confidence,
-                    } => policy::Decision::Known(policy::Match {
+                    } => decide::Decision::Known(decide::Match {
                         candidate: index_of(candidate),
                         confidence,
                     }),
-                    Decision::Unknown(code) => policy::Decision::Unknown(code.into_owned()),
+                    Decision::Unknown(code) => decide::Decision::Unknown(code.into_owned()),
+                };
+                decide::Ruling {
+                    decision,
+                    candidates: shown.into_iter().map(index_of).collect(),
                 }
             }
 
-            impl<T: Policy> policy::Guest for Component<T> {
-                fn describe() -> types::Identity {
-                    T::check_settings(&HostImports);
-                    let Identity { name, version } = T::identity();
-                    types::Identity {
-                        name: name.into_owned(),
-                        version: version.into_owned(),
-                    }
+            fn event(event: Event) -> decide::Event {
+                decide::Event {
+                    code: event.code.into_owned(),
+                    face: event.face.map(index_of),
+                    value: event.value,
+                    message: event.message.into_owned(),
                 }
+            }
 
-                fn review(faces: Vec<types::Face>) -> policy::ReviewOutcome {
+            impl<T: Policy> review::Guest for Component<T> {
+                fn review(
+                    faces: Vec<types::Face>,
+                    context: types::RequestContext,
+                ) -> review::ReviewOutcome {
                     let faces: Vec<Face> = faces.into_iter().map(from_wit_face).collect();
-                    match T::review(&HostImports, &faces) {
-                        Review::Accept(index) => policy::ReviewOutcome::Accept(index_of(index)),
+                    match T::review(&host(context), &faces) {
+                        Review::Accept(index) => review::ReviewOutcome::Accept(index_of(index)),
                         Review::Reject(reasons) => {
-                            policy::ReviewOutcome::Reject(reasons.into_iter().map(reason).collect())
+                            review::ReviewOutcome::Reject(reasons.into_iter().map(reason).collect())
                         }
                     }
                 }
+            }
 
+            impl<T: Policy> template::Guest for Component<T> {
                 fn template(samples: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
-                    T::template(&HostImports, &samples)
+                    T::template(&HostImports::default(), &samples)
                 }
+            }
 
-                fn decide(probes: Vec<policy::Probe>) -> Vec<policy::Decision> {
+            impl<T: Policy> decide::Guest for Component<T> {
+                fn decide(
+                    probes: Vec<decide::Probe>,
+                    context: types::RequestContext,
+                    state: Option<Vec<u8>>,
+                ) -> decide::Outcome {
                     let probes: Vec<Probe> = probes.into_iter().map(probe).collect();
-                    T::decide(&HostImports, &probes)
-                        .into_iter()
-                        .map(decision)
-                        .collect()
+                    let outcome = T::decide_frame(&host(context), &probes, state.as_deref());
+                    decide::Outcome {
+                        rulings: outcome.rulings.into_iter().map(ruling).collect(),
+                        events: outcome.events.into_iter().map(event).collect(),
+                        state: outcome.state,
+                    }
                 }
             }
         };
     };
 }
 
-impl_policy!(
+impl_setting!(crate::bindings::exports::rostro::pipeline::about);
+impl_setting!(policy_world::exports::rostro::pipeline::about);
+impl_rules!(
     crate::bindings::rostro::pipeline::types,
-    crate::bindings::exports::rostro::pipeline::policy
+    crate::bindings::exports::rostro::pipeline
 );
-impl_policy!(
+impl_rules!(
     policy_world::rostro::pipeline::types,
-    policy_world::exports::rostro::pipeline::policy
+    policy_world::exports::rostro::pipeline
 );
 
 /// Converts an index. One that is too large for the interface becomes the largest, which the host
@@ -210,6 +321,7 @@ fn to_wit_analysis(analysis: analysis::Analysis) -> vision::Analysis {
         width: analysis.width,
         height: analysis.height,
         faces: analysis.faces.into_iter().map(to_wit_face).collect(),
+        state: analysis.state,
     }
 }
 
@@ -237,6 +349,7 @@ fn to_wit_face(face: analysis::AnalyzedFace) -> vision::AnalyzedFace {
     };
     vision::AnalyzedFace {
         face: known,
+        track: face.track,
         embedding: face.embedding,
     }
 }
@@ -260,10 +373,16 @@ fn to_wit_error(error: AnalyzeError) -> vision::VisionError {
 }
 
 /// The host, through the imports of a component.
-#[derive(Debug)]
-struct HostImports;
+#[derive(Debug, Default)]
+struct HostImports {
+    context: Context,
+}
 
 impl Settings for HostImports {
+    fn context(&self) -> Context {
+        self.context.clone()
+    }
+
     fn thresholds(&self) -> Thresholds {
         let settings::Thresholds {
             detection,
@@ -386,15 +505,15 @@ impl host::Model for Model {
         let dimensions =
             [count, 3, height, width].map(|length| u32::try_from(length).unwrap_or(u32::MAX));
         // Tensors are little-endian, as is the memory of WebAssembly.
-        let tensor = HostImports.timed("copy-in", || {
+        let tensor = HostImports::default().timed("copy-in", || {
             Tensor::new(&dimensions, TensorType::Fp32, bytemuck::cast_slice(input))
         });
-        let outputs = HostImports.timed(stage, || {
+        let outputs = HostImports::default().timed(stage, || {
             self.context
                 .compute(vec![(self.granted.input.clone(), tensor)])
         });
         let outputs = outputs.map_err(|error| format!("{}: {}", self.role, error.data()))?;
-        HostImports.timed("copy-out", || {
+        HostImports::default().timed("copy-out", || {
             outputs
                 .into_iter()
                 .map(|(name, tensor)| self.read(&name, &tensor))

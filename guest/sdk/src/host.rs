@@ -44,13 +44,33 @@ pub enum ReviewLevel {
     Strict,
 }
 
-/// The operator's settings: all that a policy can read of the host.
+/// What a request is about. It never has the caller's key, nor anything derived from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// Name of the stream that the frame belongs to. None outside a session.
+    pub stream: Option<String>,
+    /// The group whose members are searched. None if all people are.
+    pub group: Option<String>,
+    /// When the frame was taken, in milliseconds since 1970-01-01 UTC. It never decreases within a
+    /// stream.
+    pub time: u64,
+    /// Text that the caller passed along for the pipeline, at most 1,024 bytes. Untrusted.
+    pub text: String,
+}
+
+/// The request and the operator's settings: all that a policy can read of the host.
 pub trait Settings {
+    /// Returns what the request is about. While a component describes itself, it is empty.
+    fn context(&self) -> Context {
+        Context::default()
+    }
+
     /// Returns the operating point.
     fn thresholds(&self) -> Thresholds;
 
-    /// Returns the operator's value for a key of this pipeline (`--setting KEY=VALUE`), else the
-    /// model pack's.
+    /// Returns the value of a declared [`Setting`]: the request's, for one that requests may choose,
+    /// else the operator's (`--setting KEY=VALUE`), else the model pack's, else its default. None for
+    /// a setting that the component does not declare.
     fn setting(&self, key: &str) -> Option<String>;
 
     /// Returns the strictness of [`Policy::review`](crate::policy::Policy::review): the operator's,
@@ -71,6 +91,64 @@ pub trait Settings {
     /// component describes itself stops the staging. [`refused`] makes both the message and the
     /// error.
     fn refused(&self, _key: &str, _message: &str) {}
+}
+
+/// Setting of a component, as it declares it. The host refuses values that do not follow the type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setting {
+    /// 1 to 64 lower-case letters, digits and `-`.
+    pub name: &'static str,
+    /// Its values.
+    pub kind: SettingKind,
+    /// Value if the operator gives none.
+    pub default: Cow<'static, str>,
+    /// One sentence of at most 300 characters about what it does.
+    pub description: &'static str,
+    /// Whether a request may choose a value of its own.
+    pub by_request: bool,
+}
+
+/// Values of a setting.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SettingKind {
+    /// Any text of at most 4,096 bytes.
+    Text,
+    /// `on` or `off`.
+    Flag,
+    /// A whole number from the first to the second.
+    Integer(f64, f64),
+    /// A number from the first to the second.
+    Number(f64, f64),
+    /// One of these: each 1 to 64 lower-case letters, digits and `-`.
+    Choice(&'static [&'static str]),
+}
+
+impl Setting {
+    /// Creates a setting that only the operator chooses.
+    #[must_use]
+    pub fn new(
+        name: &'static str,
+        kind: SettingKind,
+        default: impl Into<Cow<'static, str>>,
+        description: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            kind,
+            default: default.into(),
+            description,
+            by_request: false,
+        }
+    }
+
+    /// Lets requests choose a value of their own.
+    #[must_use]
+    pub fn chosen_by_request(self) -> Self {
+        Self {
+            by_request: true,
+            ..self
+        }
+    }
 }
 
 /// Refuses the value of a setting: reports the rule `must` to the host, and returns the error text.

@@ -98,6 +98,7 @@
 //!                 score: face.score,
 //!                 landmarks: face.landmarks.into(),
 //!                 measures: Vec::new(),
+//!                 track: None,
 //!                 embedding,
 //!             });
 //!         }

@@ -26,7 +26,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::detect::tensor::{Channels, Normalization};
-use crate::host::{Host, Level, Model, ModelSpec, Output, ReviewLevel, Settings, Thresholds};
+use crate::host::{
+    Context, Host, Level, Model, ModelSpec, Output, ReviewLevel, Settings, Thresholds,
+};
 
 /// A host with fixed settings and the models of a test. It takes images of 40 megapixels, prints
 /// log lines, and ignores times. It records warnings, refused settings and raw samples.
@@ -51,6 +53,8 @@ pub struct Fixed {
     pub settings: BTreeMap<String, String>,
     /// Strictness of the review of photos; [`ReviewLevel::Standard`] by default.
     pub review_level: ReviewLevel,
+    /// What the request is about; empty by default.
+    pub context: Context,
     /// The models by role; none by default. [`Fixed::with_model`] adds one.
     pub models: BTreeMap<String, FixedModel>,
     /// The reports so far, for [`Fixed::warnings`], [`Fixed::refusals`] and [`Fixed::raw_samples`].
@@ -93,6 +97,7 @@ impl Default for Fixed {
             },
             settings: BTreeMap::new(),
             review_level: ReviewLevel::default(),
+            context: Context::default(),
             models: BTreeMap::new(),
             reported: SharedReport::default(),
         }
@@ -148,6 +153,10 @@ impl Fixed {
 }
 
 impl Settings for Fixed {
+    fn context(&self) -> Context {
+        self.context.clone()
+    }
+
     fn thresholds(&self) -> Thresholds {
         self.thresholds
     }

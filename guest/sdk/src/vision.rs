@@ -2,7 +2,7 @@
 
 use crate::analysis::{Analysis, AnalyzeError, Description, Purpose};
 use crate::detect::detector;
-use crate::host::{Host, Settings};
+use crate::host::{Host, Setting, Settings};
 
 /// Analysis of images. Only this half of a pipeline sees pixels.
 pub trait Vision: 'static {
@@ -12,13 +12,22 @@ pub trait Vision: 'static {
     /// implements both.
     fn describe() -> Description;
 
-    /// Reads every setting that it knows, and [refuses](crate::host::refused) invalid values.
-    /// Called while the component describes itself: the host treats all other settings of the
-    /// operator as misspelt.
+    /// Returns the settings that it knows. The host treats all others of the operator as misspelt.
     ///
-    /// The default reads those of the [detector](crate::detector::check_settings). Settings of
+    /// The default returns those of the [detector](crate::detector::settings). Those of
     /// [`Policy`](crate::policy::Policy) belong to its own
-    /// [`check_settings`](crate::policy::Policy::check_settings).
+    /// [`settings`](crate::policy::Policy::settings).
+    fn settings() -> Vec<Setting> {
+        detector::settings()
+    }
+
+    /// Version of the state that it keeps of a stream. The host drops states of another version.
+    const STATE_VERSION: u32 = 0;
+
+    /// [Refuses](crate::host::refused) values of settings that follow their type and cannot be used
+    /// although. Called while the component describes itself.
+    ///
+    /// The default checks those of the [detector](crate::detector::check_settings).
     fn check_settings(settings: &impl Settings) {
         detector::check_settings(settings);
     }
@@ -40,4 +49,20 @@ pub trait Vision: 'static {
         image: Vec<u8>,
         purpose: Purpose,
     ) -> Result<Analysis, AnalyzeError>;
+
+    /// Finds the faces in a frame of a stream, for recognition. `state` is what the last frame's
+    /// [`Analysis::state`] was: empty for the first frame of a stream, and after the host dropped it.
+    ///
+    /// The default analyzes each frame alone.
+    ///
+    /// # Errors
+    ///
+    /// As of [`analyze`](Self::analyze).
+    fn analyze_frame(
+        host: &impl Host,
+        image: Vec<u8>,
+        _state: &[u8],
+    ) -> Result<Analysis, AnalyzeError> {
+        Self::analyze(host, image, Purpose::Recognize)
+    }
 }

@@ -17,7 +17,7 @@ use rostro_sdk::decide::Rule;
 use rostro_sdk::decode::{Rgb, decode};
 use rostro_sdk::detector::{DETECTOR, detect};
 use rostro_sdk::geometry::Rect;
-use rostro_sdk::host::{Host, Model, Settings, refused};
+use rostro_sdk::host::{Host, Model, Setting, SettingKind, Settings};
 use rostro_sdk::measure::Measures;
 use rostro_sdk::policy::{Decision, Face, Identity, Policy, Probe, Reason, Review, assigned};
 use rostro_sdk::recognizer::{RECOGNIZER, embed};
@@ -79,6 +79,7 @@ impl Vision for Liveness {
                     score,
                     landmarks: landmarks.into(),
                     measures,
+                    track: None,
                     embedding,
                 });
             }
@@ -126,10 +127,10 @@ impl Policy for Liveness {
         match scores {
             Some((_, face)) if !is_live(settings, face) => {
                 let advice = "This looks like a picture of a face; take the photo of the person.";
-                Review::Reject(vec![Reason::new("not_live", advice).measured(
-                    face.measure(LIVE).unwrap_or(0.0),
-                    least(settings).unwrap_or(LEAST),
-                )])
+                Review::Reject(vec![
+                    Reason::new("not_live", advice)
+                        .measured(face.measure(LIVE).unwrap_or(0.0), least(settings)),
+                ])
             }
             Some((index, face)) if face.score >= settings.thresholds().detection => {
                 Review::Accept(index)
@@ -141,9 +142,13 @@ impl Policy for Liveness {
         }
     }
 
-    fn check_settings(settings: &impl Settings) {
-        // `least` reports an invalid value by refusing it.
-        let _ = least(settings);
+    fn settings() -> Vec<Setting> {
+        vec![Setting::new(
+            "live",
+            SettingKind::Number(0.0, 1.0),
+            LEAST.to_string(),
+            "Least probability that a face is alive.",
+        )]
     }
 
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
@@ -172,21 +177,16 @@ impl Policy for Liveness {
 const LEAST: f32 = 0.4;
 
 /// Reads the least probability of a living face, 0 to 1: the setting `live`.
-fn least(settings: &impl Settings) -> Result<f32, String> {
-    let Some(text) = settings.setting("live") else {
-        return Ok(LEAST);
-    };
-    let least = text
-        .parse()
-        .ok()
-        .filter(|least| (0.0..=1.0).contains(least));
-    least.ok_or_else(|| refused(settings, "live", &text, "must be a number from 0 to 1"))
+fn least(settings: &impl Settings) -> f32 {
+    // The host refuses values that do not follow the type.
+    let value = settings.setting("live");
+    value.and_then(|text| text.parse().ok()).unwrap_or(LEAST)
 }
 
 /// Returns true if vision judged the face as alive; false if it has no measure.
 fn is_live(settings: &impl Settings, face: &Face) -> bool {
     face.measure(LIVE)
-        .is_some_and(|live| live >= least(settings).unwrap_or(LEAST))
+        .is_some_and(|live| live >= least(settings))
 }
 
 #[cfg(test)]
@@ -209,13 +209,11 @@ mod tests {
             landmarks: Vec::new(),
             measures: vec![Measure::new(LIVE, live)],
         };
-        Probe {
-            face,
-            candidates: vec![Candidate {
-                id: "alice".to_owned(),
-                similarity,
-            }],
-        }
+        let alice = Candidate {
+            id: "alice".to_owned(),
+            similarity,
+        };
+        Probe::new(face, vec![alice])
     }
 
     /// A picture of a person is unknown, and does not take the person's place.

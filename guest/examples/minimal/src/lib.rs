@@ -55,6 +55,7 @@ impl Vision for Pipeline {
                     score,
                     landmarks: landmarks.into(),
                     measures: Vec::new(),
+                    track: None,
                     embedding,
                 });
             }

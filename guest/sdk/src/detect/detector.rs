@@ -17,7 +17,7 @@
 use crate::analysis::Purpose;
 use crate::detect::scales::{self, Pass};
 use crate::detect::scrfd::{self, Detection};
-use crate::host::{Host, Model, ModelSpec, Output, Settings, refused};
+use crate::host::{Host, Model, ModelSpec, Output, Setting, SettingKind, Settings, refused};
 use crate::image::decode::Rgb;
 use crate::image::letterbox::Letterbox;
 
@@ -104,6 +104,26 @@ pub fn longest_pass<H: Host>(host: &H) -> Result<usize, String> {
 #[must_use]
 pub fn uses_insightface_letterbox(host: &impl Host) -> bool {
     host.setting("letterbox").as_deref() == Some("square")
+}
+
+/// Returns the settings of the detector, for [`Vision::settings`](crate::vision::Vision::settings).
+#[must_use]
+pub fn settings() -> Vec<Setting> {
+    vec![
+        Setting::new(
+            "detector-size",
+            SettingKind::Text,
+            "auto",
+            "Passes of the detector: `auto` for as many as a picture needs, or the longer side of one \
+             pass in pixels, a multiple of 32.",
+        ),
+        Setting::new(
+            "letterbox",
+            SettingKind::Choice(&["frame", "square"]),
+            "frame",
+            "Padding of a picture: to multiples of 32, or to a square as insightface does.",
+        ),
+    ]
 }
 
 /// Reads the settings of the detector, and refuses invalid values even if the detector's input has

@@ -191,6 +191,7 @@ impl FaceCrop {
             score,
             landmarks: landmarks.into(),
             measures,
+            track: None,
             embedding,
         }
     }

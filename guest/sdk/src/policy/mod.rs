@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use self::decide::{Rule, assign};
 use self::review::best_face;
 use crate::detect::embed::mean;
-use crate::host::Settings;
+use crate::host::{Setting, Settings};
 use crate::types::{Best, Gates};
 pub use crate::types::{Face, Identity, Reason};
 
@@ -34,6 +34,86 @@ pub struct Probe {
     /// The nearest people, most similar first, each once: at most 8, and none if the gallery is
     /// empty. They may be dissimilar, because the host applies no threshold.
     pub candidates: Vec<Candidate>,
+    /// Its track in the stream, if vision tracks.
+    pub track: Option<u32>,
+    /// Whether the embedding is of this frame. If not, it is the last one of the track, and the
+    /// similarities are no new evidence.
+    pub is_fresh: bool,
+}
+
+impl Probe {
+    /// Creates the probe of a face outside a stream.
+    #[must_use]
+    pub fn new(face: Face, candidates: Vec<Candidate>) -> Self {
+        Self {
+            face,
+            candidates,
+            track: None,
+            is_fresh: true,
+        }
+    }
+}
+
+/// The decision on a face, and what the caller sees of its candidates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ruling {
+    /// Identity of the face.
+    pub decision: Decision,
+    /// Indices of the candidates that the answer may name, in its order. The host answers the first
+    /// of them. A person who must not be named is left out here and in the decision.
+    pub shown: Vec<usize>,
+}
+
+/// Something that a policy reports of a frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Stable code: 1 to 64 lower-case letters, digits and `_`.
+    pub code: Cow<'static, str>,
+    /// Index of the face that it is about.
+    pub face: Option<usize>,
+    /// A number that belongs to it, finite.
+    pub value: Option<f32>,
+    /// One sentence of at most 300 characters, without names of people: the host adds the identity
+    /// of the face.
+    pub message: Cow<'static, str>,
+}
+
+/// A policy's answer about a frame.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// One ruling for each face, in the order of the probes.
+    pub rulings: Vec<Ruling>,
+    /// At most 64 events.
+    pub events: Vec<Event>,
+    /// The state for the next frame of the stream, at most 256 KiB unless the operator's limit
+    /// `state-kib` differs. None keeps the present one.
+    pub state: Option<Vec<u8>>,
+}
+
+impl Outcome {
+    /// Creates an outcome that shows all candidates of the probes.
+    #[must_use]
+    pub fn new(decisions: Vec<Decision>, probes: &[Probe]) -> Self {
+        let counts = probes.iter().map(|probe| probe.candidates.len());
+        let counts = counts.chain(std::iter::repeat(0));
+        let ruling = |(decision, count)| Ruling {
+            decision,
+            shown: (0..count).collect(),
+        };
+        Self {
+            rulings: decisions.into_iter().zip(counts).map(ruling).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Sets the state for the next frame of the stream.
+    #[must_use]
+    pub fn with_state(self, state: Vec<u8>) -> Self {
+        Self {
+            state: Some(state),
+            ..self
+        }
+    }
 }
 
 /// Identity of a face.
@@ -78,11 +158,20 @@ pub trait Policy: 'static {
     /// Returns name and version.
     fn identity() -> Identity;
 
-    /// Reads every setting that it knows, and [refuses](crate::host::refused) invalid values.
-    /// Called while the component describes itself: the host treats all other settings of the
-    /// operator as misspelt.
+    /// Returns the settings that it knows. The host treats all others of the operator as misspelt.
     ///
-    /// The default reads none.
+    /// The default returns none.
+    fn settings() -> Vec<Setting> {
+        Vec::new()
+    }
+
+    /// Version of the state that it keeps of a stream. The host drops states of another version.
+    const STATE_VERSION: u32 = 0;
+
+    /// [Refuses](crate::host::refused) values of settings that follow their type and cannot be used
+    /// although. Called while the component describes itself.
+    ///
+    /// The default refuses none.
     fn check_settings(_settings: &impl Settings) {}
 
     /// Chooses the face of an enrolment photo, or returns the reasons for its rejection. `faces`
@@ -141,6 +230,15 @@ pub trait Policy: 'static {
             probes,
             Rule::against_rivals(settings.thresholds().similarity),
         )
+    }
+
+    /// Decides on a frame, shows or hides candidates, and reports events. `state` is what the last
+    /// frame's [`Outcome::state`] was: empty for the first frame of a stream, and after the host
+    /// dropped it. None outside a stream.
+    ///
+    /// The default decides by [`decide`](Self::decide) and shows all candidates.
+    fn decide_frame(settings: &impl Settings, probes: &[Probe], _state: Option<&[u8]>) -> Outcome {
+        Outcome::new(Self::decide(settings, probes), probes)
     }
 }
 

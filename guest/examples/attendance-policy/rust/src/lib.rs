@@ -12,14 +12,29 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use rostro_sdk::host::{Settings, refused};
+use rostro_sdk::host::{Setting, SettingKind, Settings};
 use rostro_sdk::policy::{Decision, Identity, Policy, Probe};
 
-/// The settings and their defaults.
-const DEFAULTS: [(&str, f64); 3] = [
-    ("margin", 0.05),
-    ("small-face", 40.0),
-    ("small-face-surcharge", 0.05),
+/// The settings, their defaults, their largest values and their purposes.
+const SETTINGS: [(&str, f64, f64, &str); 3] = [
+    (
+        "margin",
+        0.05,
+        2.0,
+        "Least lead of the best candidate over the next.",
+    ),
+    (
+        "small-face",
+        40.0,
+        100_000.0,
+        "Shorter side of a box in pixels below which the threshold is higher.",
+    ),
+    (
+        "small-face-surcharge",
+        0.05,
+        2.0,
+        "Addition to the threshold for small faces.",
+    ),
 ];
 
 /// The component.
@@ -33,16 +48,17 @@ impl Policy for AttendancePolicy {
         Identity::new("attendance-policy", env!("CARGO_PKG_VERSION"))
     }
 
-    fn check_settings(settings: &impl Settings) {
-        for (key, _) in DEFAULTS {
-            // `number` reports an invalid value by refusing it.
-            let _ = number(settings, key);
-        }
+    fn settings() -> Vec<Setting> {
+        let setting = |(name, default, max, description): (_, f64, f64, _)| {
+            let kind = SettingKind::Number(-max, max);
+            Setting::new(name, kind, default.to_string(), description)
+        };
+        SETTINGS.into_iter().map(setting).collect()
     }
 
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
         let [margin, small, surcharge] =
-            DEFAULTS.map(|(key, default)| number(settings, key).ok().flatten().unwrap_or(default));
+            SETTINGS.map(|(key, default, _, _)| number(settings, key).unwrap_or(default));
         let threshold = f64::from(settings.thresholds().similarity);
 
         let mut decisions = Vec::new();
@@ -89,19 +105,10 @@ impl Policy for AttendancePolicy {
     }
 }
 
-/// Reads a setting, if the operator set it. In 64 bits, as in JavaScript and Python.
-fn number(settings: &impl Settings, key: &str) -> Result<Option<f64>, String> {
-    let Some(text) = settings.setting(key) else {
-        return Ok(None);
-    };
-    let number = text
-        .trim()
-        .parse()
-        .ok()
-        .filter(|number: &f64| number.is_finite());
-    number
-        .map(Some)
-        .ok_or_else(|| refused(settings, key, &text, "must be a number"))
+/// Reads a setting in 64 bits, as in JavaScript and Python. The host refuses values that do not
+/// follow the type.
+fn number(settings: &impl Settings, key: &str) -> Option<f64> {
+    settings.setting(key)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -129,10 +136,7 @@ mod tests {
             landmarks: Vec::new(),
             measures: Vec::new(),
         };
-        Probe {
-            face,
-            candidates: candidates.iter().map(candidate).collect(),
-        }
+        Probe::new(face, candidates.iter().map(candidate).collect())
     }
 
     /// The decision depends on the face's size, its lead, and other faces of the frame.

@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use include_dir::{Dir, include_dir};
 
 use rostro_common::text::sanitize_name;
-use rostro_sandbox::component::version::WORLD_VERSION;
+use rostro_sandbox::component::version::Minor;
 use rostro_sandbox::validate::identifiers::is_name;
 
 use crate::terminal::say;
@@ -208,8 +208,15 @@ pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
             write(&Path::new("src").join(path), bytes)?;
         }
     }
-    for (path, bytes) in files(&WIT) {
-        write(&Path::new("wit").join(path), bytes)?;
+    // The SDK has its interface in a folder of its own, as in this repository. Other languages read
+    // the folder `wit`.
+    let (version, inside) = match args.lang {
+        Language::Rust => ("0.2", Path::new("wit/0.2")),
+        Language::Js | Language::Python => ("0.1", Path::new("wit")),
+    };
+    for (path, bytes) in WIT.get_dir(version).into_iter().flat_map(files) {
+        let path = path.strip_prefix(version).unwrap_or(&path);
+        write(&inside.join(path), bytes)?;
     }
     if args.lang == Language::Rust {
         for (crate_name, sources) in [("sdk", &SDK), ("policy-world", &POLICY_WORLD)] {
@@ -226,9 +233,13 @@ pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
         }
     }
     say(&format!(
-        "created {}, a {} for rostro:pipeline@{WORLD_VERSION}",
+        "created {}, a {} for rostro:pipeline@{}",
         folder.display(),
-        kind(args.policy_only)
+        kind(args.policy_only),
+        match args.lang {
+            Language::Rust => Minor::V0_2.latest(),
+            Language::Js | Language::Python => Minor::V0_1.latest(),
+        }
     ));
     say(&format!("\n  cd {}", folder.display()));
     for step in steps(args.lang) {

@@ -1,7 +1,7 @@
 //! A policy with the default rules, which requires more similarity of small faces.
 
 use rostro_sdk::decide::Rule;
-use rostro_sdk::host::{Settings, refused};
+use rostro_sdk::host::{Setting, SettingKind, Settings};
 use rostro_sdk::policy::{Decision, Identity, Policy, Probe, assigned};
 
 /// Shorter side of a small face's box in pixels, unless the operator sets `small-face`.
@@ -24,12 +24,13 @@ impl Policy for MyPolicy {
 
     // Asks for every setting, because the host reports other keys as unknown, and refused values to
     // the operator.
-    fn check_settings(settings: &impl Settings) {
-        let _ = small_face(settings);
+    fn settings() -> Vec<Setting> {
+        let kind = SettingKind::Number(0.0, 10_000.0);
+        vec![Setting::new("small-face", kind, SMALL.to_string(), "Shorter side of a small face's box in pixels.")]
     }
 
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
-        let small = small_face(settings).unwrap_or(SMALL);
+        let small = small_face(settings);
         let threshold = settings.thresholds().similarity;
         let decisions = assigned(probes, Rule::plain(threshold));
         let checked = decisions.into_iter().zip(probes).map(|(decision, probe)| match decision {
@@ -43,10 +44,8 @@ impl Policy for MyPolicy {
 }
 
 /// Returns the operator's setting `small-face`.
-fn small_face(settings: &impl Settings) -> Result<f32, String> {
-    let Some(text) = settings.setting("small-face") else { return Ok(SMALL) };
-    let value = text.trim().parse().ok().filter(|value: &f32| value.is_finite());
-    value.ok_or_else(|| refused(settings, "small-face", &text, "must be a number"))
+fn small_face(settings: &impl Settings) -> f32 {
+    settings.setting("small-face").and_then(|text| text.parse().ok()).unwrap_or(SMALL)
 }
 
 #[cfg(test)]
@@ -60,7 +59,7 @@ mod tests {
     fn probe(size: f32, similarity: f32) -> Probe {
         let bounds = Rect { x1: 0.0, y1: 0.0, x2: size, y2: size };
         let face = Face { bounds, score: 0.9, landmarks: Vec::new(), measures: Vec::new() };
-        Probe { face, candidates: vec![Candidate { id: "alice".to_owned(), similarity }] }
+        Probe::new(face, vec![Candidate { id: "alice".to_owned(), similarity }])
     }
 
     #[test]
