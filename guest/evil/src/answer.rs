@@ -79,6 +79,7 @@ pub(crate) fn broken(mode: &str) -> Option<Analysis> {
         "box-nan" => change_face(&mut analysis, bounds(20.0, f32::NAN, 80.0, 80.0)),
         "score-out-of-range" => change_face(&mut analysis, |analyzed| analyzed.face.score = 1.5),
         "track-outside" => change_face(&mut analysis, |analyzed| analyzed.track = Some(7)),
+        "state-large" => analysis.state = Some(vec![1; 300 << 10]),
         "state-huge" => analysis.state = Some(vec![1; 300 << 20]),
         "size-lie" => (analysis.width, analysis.height) = (0, 0),
         "utf8" => change_face(&mut analysis, |analyzed| {

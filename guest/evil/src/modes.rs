@@ -333,6 +333,11 @@ pub const MODES: &[Mode] = &[
         "returns a track outside a stream; refused",
     ),
     frame(
+        "state-large",
+        Refused,
+        "returns a state of vision of 300 KiB; refused",
+    ),
+    frame(
         "state-huge",
         Refused,
         "returns a state of vision of 300 MB; refused",

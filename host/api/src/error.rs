@@ -246,6 +246,10 @@ impl ApiError {
             ServiceError::Executor(error @ ExecutorError::Panicked) => Self::unexpected(error),
             ServiceError::Run(error) => Self::of_run(error),
             ServiceError::People(PeopleError::Run(error)) => Self::of_run(error),
+            ServiceError::Choice(error) => Self::bad_request(
+                "invalid_option",
+                format!("The request cannot be answered: {error}."),
+            ),
             ServiceError::UnknownPerson => Self::unknown_person(),
             ServiceError::NoLease => Self::no_lease(),
             ServiceError::Pending(pending) => of_pending(pending),

@@ -3,6 +3,7 @@
 use rostro_common::digest::Sha256Digest;
 use rostro_gallery::PendingChange;
 use rostro_sandbox::error::RunError;
+use rostro_sandbox::pipeline::revision::InvalidChoice;
 
 use crate::executor::ExecutorError;
 use crate::people::PeopleError;
@@ -16,6 +17,9 @@ pub enum ServiceError {
     /// The pipeline failed, or refused the image.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The request chooses a value of a setting that the pipeline does not offer.
+    #[error(transparent)]
+    Choice(#[from] InvalidChoice),
     /// The person does not exist.
     #[error("no person is stored under this id")]
     UnknownPerson,

@@ -24,6 +24,7 @@ pub mod executor;
 mod manage;
 pub mod people;
 mod recognize;
+mod streams;
 pub mod transfer;
 pub mod types;
 
@@ -44,8 +45,9 @@ pub use analyze::{Analyses, Comparison, FacePair};
 pub use duplicates::{DuplicatesError, DuplicatesQuery};
 pub use enroll::{EnrollRequest, Enrollment, EnrollmentWarning, Mode, PhotoIssue, PhotoOutcome};
 pub use error::{RevisionError, ServiceError};
-pub use recognize::{Identification, Recognition, RecognizedFace, probes};
+pub use recognize::{FrameInput, Identification, Recognition, RecognizedFace, probes};
 pub use rostro_sandbox::bindings::{Candidate, Face, Purpose};
+pub use streams::Stream;
 pub use transfer::{
     ArchiveDeletions, ArchiveError, ArchiveFile, ArchiveFolder, DeletionsError, ImportOptions,
     ImportReport, PeopleList,

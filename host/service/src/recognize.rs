@@ -14,11 +14,14 @@ use rostro_common::cancel::CancelScope;
 use rostro_common::ids::PersonId;
 use rostro_gallery::groups::Members;
 use rostro_inference::precision::Precision;
-use rostro_sandbox::bindings::{Candidate, Decision, Event, Face, Probe, Purpose, Ruling};
+use rostro_sandbox::bindings::{
+    Candidate, Decision, Event, Face, GuestContext, Probe, Purpose, Ruling,
+};
 use rostro_sandbox::error::RunError;
 use rostro_sandbox::guest::report::Warning;
 use rostro_sandbox::pipeline::revision::Revision;
 use rostro_sandbox::pipeline::run::Run;
+use rostro_sandbox::stream::StreamMemory;
 use rostro_sandbox::types::{Analysis, AnalyzedFace};
 
 use crate::deployment::{
@@ -89,14 +92,24 @@ pub enum Identification {
     Unknown(String),
 }
 
-/// An encoded frame to recognise, and the group to search. Clones share the bytes.
+/// An encoded frame to recognise. Clones share the bytes.
 #[derive(Clone, Debug)]
-struct FrameInput {
-    image: Bytes,
+pub struct FrameInput {
+    /// The encoded frame.
+    pub image: Bytes,
     /// Restricts the search to these people.
-    group: Option<Members>,
-    arrived: Instant,
+    pub members: Option<Members>,
+    /// What the guests are told about the request.
+    pub context: GuestContext,
+    /// Closeness of the search for faces, if the request chooses it: a value of the pipeline's
+    /// setting of this name.
+    pub closeness: Option<String>,
+    /// When the request arrived.
+    pub arrived: Instant,
 }
+
+/// Setting that a request chooses by its parameter of this name.
+const CLOSENESS: &str = "closeness";
 
 impl Service {
     /// Recognises the people in an encoded frame, among all people or those of a group. The request
@@ -107,23 +120,17 @@ impl Service {
     /// [`RevisionError`].
     pub async fn recognize(
         self: &Arc<Self>,
-        frame: Bytes,
-        group: Option<Members>,
+        input: FrameInput,
         context: &RequestContext,
         preference: Preference,
     ) -> Result<Recognition, RevisionError> {
-        let input = FrameInput {
-            image: frame,
-            group,
-            arrived: Instant::now(),
-        };
         let permission = self.take_permission();
         let RoutedRevision { ready, shadow } = self.deployment.route(preference);
         let revision = ready.id();
         let failed = |cause| RevisionError { revision, cause };
         let permission = permission.map_err(failed)?;
-        let mut recognition = self
-            .recognize_on(ready, input.clone(), context)
+        let (mut recognition, _) = self
+            .recognize_on(ready, input.clone(), None, context)
             .await
             .map_err(failed)?;
         recognition.stale = self.check_permission(permission).map_err(failed)?;
@@ -133,17 +140,26 @@ impl Service {
         Ok(recognition)
     }
 
-    async fn recognize_on(
+    /// Recognises the people in a frame on a revision. Returns the memory of its stream after it.
+    pub(crate) async fn recognize_on(
         self: &Arc<Self>,
         ready: Arc<ReadyRevision>,
         input: FrameInput,
+        memory: Option<StreamMemory>,
         context: &RequestContext,
-    ) -> Result<Recognition, ServiceError> {
+    ) -> Result<(Recognition, Option<StreamMemory>), ServiceError> {
+        if let Some(closeness) = &input.closeness {
+            ready.revision.check_choice(CLOSENESS, closeness)?;
+        }
         let work = {
             let (service, context) = (Arc::clone(self), context.clone());
-            move |scope: CancelScope, reply: ReplySender<Recognition, ServiceError>| {
-                let mut run = ready.revision.begin(scope).permitting_int8();
-                reply.send(service.recognize_and_record(&ready, &mut run, &input, &context));
+            move |scope: CancelScope, reply: ReplySender<_, ServiceError>| {
+                let mut run = begin(&ready, &input, scope);
+                if let Some(memory) = memory {
+                    run = run.with_stream(memory);
+                }
+                let result = service.recognize_and_record(&ready, &mut run, &input, &context);
+                reply.send(result.map(|recognition| (recognition, run.take_stream())));
                 // The run's instances are cleared here, after the answer.
             }
         };
@@ -177,9 +193,12 @@ impl Service {
                 } = shadow;
                 let input = FrameInput {
                     arrived: Instant::now(),
+                    closeness: input
+                        .closeness
+                        .filter(|value| ready.revision.check_choice(CLOSENESS, value).is_ok()),
                     ..input
                 };
-                let mut run = ready.revision.begin(scope).permitting_int8();
+                let mut run = begin(&ready, &input, scope);
                 match service.recognize_and_record(&ready, &mut run, &input, &context) {
                     Ok(recognition) => agreement.compare(&active, &recognition.identified_faces()),
                     // Requests have priority over a shadow for memory, as for workers.
@@ -210,6 +229,21 @@ impl Service {
     }
 }
 
+/// Begins the run of a frame.
+fn begin(ready: &ReadyRevision, input: &FrameInput, scope: impl Into<CancelScope>) -> Run {
+    let choices = input.closeness.iter();
+    ready
+        .revision
+        .begin(scope)
+        .permitting_int8()
+        .with_context(input.context.clone())
+        .with_choices(
+            choices
+                .map(|value| (CLOSENESS.to_owned(), value.clone()))
+                .collect(),
+        )
+}
+
 fn recognize_now(
     ready: &ReadyRevision,
     run: &mut Run,
@@ -219,7 +253,7 @@ fn recognize_now(
     let analysis = run.analyze(&input.image, Purpose::Recognize)?;
     let (width, height) = (analysis.width, analysis.height);
     let analyzed = Instant::now();
-    let probes = probes(&ready.view, analysis, input.group.as_deref())?;
+    let probes = probes(&ready.view, analysis, input.members.as_deref())?;
     let searched = Instant::now();
     let decisions = run.decide(&probes)?;
     let decided = Instant::now();

@@ -6,7 +6,7 @@ pub use rostro_gallery::{
 };
 pub use rostro_inference::precision::Precision;
 pub use rostro_sandbox::bindings::{
-    Candidate, Event, Identity, Measure, Purpose, Reason, RequestContext,
+    Candidate, Event, GuestContext, Identity, Measure, Purpose, Reason,
 };
 pub use rostro_sandbox::component::error::ComponentError;
 pub use rostro_sandbox::error::RunError;

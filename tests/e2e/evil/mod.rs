@@ -90,8 +90,8 @@ descriptions! {
     describe_spin, "spin", "", "the pipeline cannot describe itself: the pipeline did not finish before the deadline";
     describe_memory, "memory", "", "the pipeline cannot describe itself: the pipeline hit the limit `memory-mib` of 128";
     describe_panic, "panic", "", "the pipeline cannot describe itself: the pipeline failed: wasm trap";
-    describe_huge, "huge", "", "the pipeline describes itself wrongly: `vision.describe` returned a name that is not";
-    describe_name, "name", "", "the pipeline describes itself wrongly: `vision.describe` returned a name that is not";
+    describe_huge, "huge", "", "the pipeline describes itself wrongly: `describe` returned a name that is not";
+    describe_name, "name", "", "the pipeline describes itself wrongly: `describe` returned a name that is not";
     describe_policy_spin, "policy-spin", "policy_only=true", "the pipeline cannot describe itself: the pipeline did not finish before";
 }
 

@@ -130,6 +130,9 @@ modes! {
 
     transfer, "transfer", ANSWERS, ["limit `transfer-mib` of 64 reached: one call or answer has more bytes"];
     faces_many, "faces-many", ANSWERS, ["limit `"];
+    state_huge, "state-huge", ANSWERS, ["limit `memory-mib` of 256 reached"];
+    state_large, "state-large", ANSWERS, ["limit `state-kib` of 256 reached: 300 returned"];
+    track_outside, "track-outside", ANSWERS, ["face 0 with track 7 outside a stream"];
     faces_2000, "faces-2000", ANSWERS, ["limit `faces` of 1024 reached: 2000 returned"];
     embeddings_shared, "embeddings-shared", ANSWERS, ["limit `transfer-mib` of 64 reached"];
     measures_many, "measures-many", ANSWERS, ["100000 measures; at most 32 are taken"];
@@ -162,8 +165,12 @@ modes! {
     decide_many, "decide-many", POLICY, ["2 decisions on 1 faces"];
     decide_index, "decide-index", POLICY, ["candidate 4294967295 of 1 for face 0"];
     decide_nan, "decide-nan", POLICY, ["a confidence of NaN"];
-    decide_text, "decide-text", POLICY, ["a code for face 0"];
-    decide_name, "decide-name", POLICY, ["a code for face 0"];
+    decide_text, "decide-text", POLICY, ["a code that is not"];
+    decide_name, "decide-name", POLICY, ["a code that is not"];
+    decide_state, "decide-state", POLICY, ["limit `memory-mib` of"];
+    decide_events, "decide-events", POLICY, ["100000 events"];
+    decide_event_nan, "decide-event-nan", POLICY, ["a number that is not finite"];
+    decide_shown, "decide-shown", POLICY, ["to show for face 0"];
     review_index, "review-index", POLICY, ["face 4294967295 of 1"];
     review_reasons, "review-reasons", POLICY, ["100000 reasons; 1 to 32 are taken"];
     review_text, "review-text", POLICY, ["without a message of 1 to 500 bytes"];

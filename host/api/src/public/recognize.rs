@@ -1,5 +1,7 @@
 //! `POST /process_frame`: recognises the people in a frame.
 
+use std::time::Instant;
+
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -9,18 +11,18 @@ use utoipa::ToSchema;
 
 use rostro_common::ids::UNKNOWN;
 use rostro_service::deployment::Preference;
-use rostro_service::types::{Candidate, Identity, Revision, Warning};
-use rostro_service::{Identification, Recognition, RecognizedFace};
+use rostro_service::types::{Candidate, GuestContext, Identity, Revision, Warning};
+use rostro_service::{FrameInput, Identification, Recognition, RecognizedFace};
 
 use super::openapi::{AuthErrors, BodyErrors, FrameForm, Image, NotFoundErrors};
 use super::responses::{
-    FrameSize, PipelineHeader, PipelineInfo, StaleHeader, measures, milliseconds,
+    FrameSize, PipelineHeader, PipelineInfo, StaleHeader, measures, milliseconds, now_ms,
 };
 use crate::error::ApiError;
 use crate::request::form::FormFields;
 use crate::request::frame::{self, FrameRequest};
+use crate::request::frame_options::FrameOptions;
 use crate::request::group::GroupChoice;
-use crate::request::query::RESTRICTING;
 use crate::request::trace::RequestId;
 use crate::request::upload::{Received, Upload};
 use crate::state::App;
@@ -30,7 +32,7 @@ const CANDIDATES: usize = 3;
 
 /// Fields of the form.
 const FIELDS: FormFields = FormFields {
-    texts: &RESTRICTING,
+    texts: &["group", "schedule_id", "closeness", "context"],
     files: &["image"],
     refuses_misspelt: true,
     example: "curl -F image=@photo.jpg",
@@ -129,7 +131,10 @@ impl CandidateAnswer {
     tag = "recognise",
     params(
         ("group" = Option<String>, Query, description = "Searches only this group; as in the form"),
-        ("schedule_id" = Option<String>, Query, description = "Alias of `group`; ignored without groups")
+        ("schedule_id" = Option<String>, Query, description = "Alias of `group`; ignored without groups"),
+        ("closeness" = Option<String>, Query, description = "How closely the detector looks: `coarse`, `auto` or `fine`, \
+            if the pipeline lets requests choose; as in the form"),
+        ("context" = Option<String>, Query, description = "Text for the pipeline, at most 1,024 bytes; as in the form")
     ),
     request_body(content(
         (FrameForm = "multipart/form-data"),
@@ -155,16 +160,30 @@ pub(super) async fn process_frame(
 ) -> Result<(PipelineHeader, StaleHeader, Json<FrameAnswer>), ApiError> {
     let preference = preference(upload.headers())?;
     let mut choice = GroupChoice::of_query(upload.uri())?;
+    let mut options = FrameOptions::of_query(upload.uri())?;
     let Received {
         content: FrameRequest { image, form },
         context,
         receive_time,
     } = upload.frame(FIELDS).await?;
     choice.add_form(&form)?;
-    let group = choice.members(app.service.groups())?;
+    options.add_form(&form)?;
+    let (group, members) = choice.members(app.service.groups())?.unzip();
+    let frame = FrameInput {
+        image,
+        members,
+        context: GuestContext {
+            stream: None,
+            group,
+            time: now_ms(),
+            context: options.context.unwrap_or_default(),
+        },
+        closeness: options.closeness,
+        arrived: Instant::now(),
+    };
     let mut recognition = app
         .service
-        .recognize(image, group, &context, preference)
+        .recognize(frame, &context, preference)
         .await
         .map_err(ApiError::of_revision)?;
     recognition

@@ -1,7 +1,7 @@
 //! Parts that the answers of several routes share.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::HeaderValue;
 use axum::response::{IntoResponseParts, ResponseParts};
@@ -82,6 +82,14 @@ pub(super) struct FrameSize {
 pub(super) fn milliseconds((stage, time): (String, Duration)) -> (String, Value) {
     let rounded = (time.as_secs_f64() * 1e6).round() / 1e3;
     (stage, Value::from(rounded))
+}
+
+/// Returns the time in milliseconds since 1970-01-01 UTC.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 /// Returns measures by name.

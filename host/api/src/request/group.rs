@@ -62,9 +62,12 @@ impl GroupChoice {
         }
     }
 
-    /// Returns the people to search, or `None` for all people. A `schedule_id` is ignored as long
+    /// Returns the name of the group and the people to search, or `None` for all people. A `schedule_id` is ignored as long
     /// as no groups exist, because the replaced service ignored it and its clients send it.
-    pub(crate) fn members(self, groups: &GroupIndex) -> Result<Option<Members>, ApiError> {
+    pub(crate) fn members(
+        self,
+        groups: &GroupIndex,
+    ) -> Result<Option<(String, Members)>, ApiError> {
         let name = match (self.group, self.schedule) {
             (Some(group), _) => group,
             (None, Some(_)) if groups.are_in_use() && self.other_schedule.is_some() => {
@@ -76,8 +79,11 @@ impl GroupChoice {
             (None, Some(schedule)) if groups.are_in_use() => schedule,
             (None, _) => return Ok(None),
         };
-        let members = name.parse().ok().and_then(|id| groups.members(&id));
-        members.map(Some).ok_or_else(|| unknown_group(&name))
+        let found = name.parse().ok().and_then(|id| {
+            let members = groups.members(&id)?;
+            Some((id.to_string(), members))
+        });
+        found.map(Some).ok_or_else(|| unknown_group(&name))
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod drain;
 pub(crate) mod extract;
 pub mod form;
 pub(crate) mod frame;
+pub(crate) mod frame_options;
 pub(crate) mod group;
 pub(crate) mod headers;
 pub(crate) mod memory;

@@ -35,7 +35,7 @@ pub use v0_2::about::exports::rostro::pipeline::about::{
 };
 pub(crate) use v0_2::about::rostro::pipeline::settings::{ChannelOrder, Model, ReviewLevel};
 pub use v0_2::about::rostro::pipeline::types::{
-    BoundingBox, Face, Identity, Measure, Point, RequestContext,
+    BoundingBox, Face, Identity, Measure, Point, RequestContext as GuestContext,
 };
 pub use v0_2::decide::exports::rostro::pipeline::decide::{
     Candidate, Decision, Event, Match, Outcome, Probe, Ruling,

@@ -1,5 +1,6 @@
 //! Data of a guest's store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ pub(crate) struct GuestInputs {
     pub review: Review,
     /// Precision of its models.
     pub precision: PrecisionGrant,
+    /// Values of settings that the request chooses, by name.
+    pub choices: Arc<BTreeMap<String, String>>,
     /// Span of the guest's log lines.
     pub span: Span,
 }
@@ -56,6 +59,7 @@ impl Default for GuestInputs {
             settings: Arc::default(),
             review: Review::default(),
             precision: PrecisionGrant::default(),
+            choices: Arc::default(),
             span: Span::none(),
         }
     }
@@ -71,6 +75,7 @@ pub(crate) struct GuestState {
     table: ResourceTable,
     limiter: Limiter,
     settings: Arc<Settings>,
+    choices: Arc<BTreeMap<String, String>>,
     review: Review,
     span: Span,
     stderr: MemoryOutputPipe,
@@ -97,6 +102,7 @@ impl GuestState {
             settings,
             review,
             precision,
+            choices,
             span,
         } = inputs;
         let scope = request.with_deadline(end);
@@ -114,6 +120,7 @@ impl GuestState {
             table,
             limiter: Limiter::new(limits, meter),
             settings,
+            choices,
             review,
             span,
             stderr,
@@ -261,7 +268,8 @@ impl GuestState {
     /// Returns the value of a setting, and records that the guest asked for it.
     pub(super) fn setting(&mut self, key: &str) -> Option<String> {
         self.report.add_requested(key);
-        self.settings.own.get(key).cloned()
+        let chosen = self.choices.get(key);
+        chosen.or_else(|| self.settings.own.get(key)).cloned()
     }
 
     /// Adds time to a stage of the request.

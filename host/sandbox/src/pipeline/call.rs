@@ -63,6 +63,7 @@ pub(super) fn start_without_models(
         settings: Arc::clone(settings),
         review: Review::default(),
         precision: PrecisionGrant::default(),
+        choices: Arc::default(),
         span,
     };
     start(

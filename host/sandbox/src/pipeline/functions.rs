@@ -8,8 +8,8 @@ use crate::bindings::v0_1::policy::exports::rostro::pipeline::policy as policy_v
 use crate::bindings::v0_1::vision::exports::rostro::pipeline::vision as vision_v01;
 use crate::bindings::v0_2::vision::exports::rostro::pipeline::vision::Oversize;
 use crate::bindings::{
-    Decision, Description, EmbeddingContract, Face, Match, Outcome, Probe, Purpose, RawAnalysis,
-    RawFace, Reason, RequestContext, ReviewOutcome, Ruling, VisionError,
+    Decision, Description, EmbeddingContract, Face, GuestContext, Match, Outcome, Probe, Purpose,
+    RawAnalysis, RawFace, Reason, ReviewOutcome, Ruling, VisionError,
 };
 use crate::component::exports::Exports;
 use crate::component::{CompiledComponent, Function};
@@ -74,7 +74,7 @@ pub(super) fn analyze(
     guest: &mut Guest,
     image: &[u8],
     purpose: Purpose,
-    context: &RequestContext,
+    context: &GuestContext,
     state: Option<&[u8]>,
 ) -> Result<Result<RawAnalysis, VisionError>, RunError> {
     let function = Function::Vision;
@@ -100,7 +100,7 @@ pub(super) fn review(
     component: &CompiledComponent,
     guest: &mut Guest,
     faces: &[Face],
-    context: &RequestContext,
+    context: &GuestContext,
 ) -> Result<ReviewOutcome, RunError> {
     let function = Function::Review;
     match component.functions() {
@@ -152,7 +152,7 @@ pub(super) fn decide(
     component: &CompiledComponent,
     guest: &mut Guest,
     probes: &[Probe],
-    context: &RequestContext,
+    context: &GuestContext,
     state: Option<&[u8]>,
 ) -> Result<Outcome, RunError> {
     let function = Function::Decide;

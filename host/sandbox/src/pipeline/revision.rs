@@ -16,6 +16,7 @@ use crate::bindings::{Identity, Setting};
 use crate::component::{CompiledComponent, Function};
 use crate::half::{Half, PerHalf};
 use crate::settings::Settings;
+use crate::settings::declared::{self, InvalidValue};
 use crate::settings::names::{SettingNames, UnknownSetting};
 
 /// Embedding contract. Only embeddings of one contract are compared.
@@ -25,6 +26,22 @@ pub struct Contract {
     pub id: ContractId,
     /// Length of an embedding.
     pub dimension: usize,
+}
+
+/// Why a request cannot choose the value of a setting.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidChoice {
+    /// No component declares that requests may choose it.
+    #[error("the pipeline `{pipeline}` lets no request choose `{name}`")]
+    NotOffered {
+        /// Name of the setting.
+        name: String,
+        /// Name of the pipeline.
+        pipeline: String,
+    },
+    /// The value breaks the declared type.
+    #[error(transparent)]
+    Value(#[from] InvalidValue),
 }
 
 /// Pipeline that is ready to serve.
@@ -123,6 +140,27 @@ impl Revision {
             self.policy_identity.name,
             self.state_versions.policy
         )
+    }
+
+    /// Checks that a request may choose the value of a setting.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidChoice`], if no component lets requests choose it, or the value breaks its type.
+    pub fn check_choice(&self, name: &str, value: &str) -> Result<(), InvalidChoice> {
+        let mut offered = self
+            .declared
+            .iter()
+            .filter(|setting| setting.by_request && setting.name == name)
+            .peekable();
+        if offered.peek().is_none() {
+            return Err(InvalidChoice::NotOffered {
+                name: name.to_owned(),
+                pipeline: self.name().to_owned(),
+            });
+        }
+        offered.try_for_each(|setting| declared::check(setting, value))?;
+        Ok(())
     }
 
     /// Returns the settings that its components declare, those of vision first.

@@ -1,5 +1,6 @@
 //! Run: the work of one request on one revision, in fresh instances and with validated answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +12,7 @@ use super::call::{bounded_text, check_templates, start};
 use super::functions;
 use super::revision::Revision;
 use crate::bindings::{
-    Face, Probe, Purpose, RawAnalysis, RequestContext, ReviewOutcome, VisionError,
+    Face, GuestContext, Probe, Purpose, RawAnalysis, ReviewOutcome, VisionError,
 };
 use crate::component::{CompiledComponent, Function};
 use crate::error::RunError;
@@ -35,7 +36,8 @@ pub struct Run {
     has_time_limit: bool,
     review: Review,
     precision: PrecisionGrant,
-    context: RequestContext,
+    context: GuestContext,
+    choices: Arc<BTreeMap<String, String>>,
     /// Memory of the stream that the frame belongs to.
     stream: Option<StreamMemory>,
     vision: Option<Guest>,
@@ -55,12 +57,13 @@ impl Revision {
             has_time_limit: true,
             review: Review::default(),
             precision: PrecisionGrant::default(),
-            context: RequestContext {
+            context: GuestContext {
                 stream: None,
                 group: None,
                 time: now_ms(),
                 context: String::new(),
             },
+            choices: Arc::default(),
             stream: None,
             vision: None,
             policy: None,
@@ -87,8 +90,17 @@ impl Run {
     }
 
     /// Sets what the guests are told about the request.
-    pub fn with_context(self, context: RequestContext) -> Self {
+    pub fn with_context(self, context: GuestContext) -> Self {
         Self { context, ..self }
+    }
+
+    /// Sets the values of settings that the request chooses. [`Revision::check_choice`] validates
+    /// them.
+    pub fn with_choices(self, choices: BTreeMap<String, String>) -> Self {
+        Self {
+            choices: Arc::new(choices),
+            ..self
+        }
     }
 
     /// Makes the image a frame of a stream with this memory, unless the limit `state-kib` forbids
@@ -131,6 +143,7 @@ impl Run {
                 let settings = &self.revision.settings;
                 let inputs = GuestInputs {
                     precision: self.precision.clone(),
+                    choices: Arc::clone(&self.choices),
                     ..guest_inputs(&self.revision, Half::Vision, settings, self.review)
                 };
                 let models = &self.revision.models;
@@ -284,7 +297,10 @@ impl Run {
                 } else {
                     &component.without_time_limit()
                 };
-                let inputs = guest_inputs(revision, Half::Policy, settings, self.review);
+                let inputs = GuestInputs {
+                    choices: Arc::clone(&self.choices),
+                    ..guest_inputs(revision, Half::Policy, settings, self.review)
+                };
                 let models = Models::default();
                 empty.insert(start(
                     component,
@@ -340,6 +356,7 @@ fn guest_inputs(
         settings: Arc::clone(settings),
         review,
         precision: PrecisionGrant::default(),
+        choices: Arc::default(),
         span,
     }
 }

@@ -43,7 +43,7 @@ use counterparts::counterparts;
 use ready::breaker::ClientNumbers;
 use record::Record;
 use recovery::{ConfiguredEntry, RecoveryPlan, StartedRevision};
-use routes::{Canary, Routes, ShareCounter};
+use routes::{Canary, ShareCounter};
 
 pub use crate::audit::Actor;
 pub use agreement::{Agreement, Counts, IdentifiedFace};
@@ -59,8 +59,8 @@ pub(crate) use ready::{Outcome, ReadyRevision};
 pub use record::ConfiguredTexts;
 pub use record::copy::{RevisionCopy, RevisionCopyError, copy_revisions};
 pub use recovery::Configured;
-pub(crate) use routes::Shadow;
 pub use routes::{Preference, RoutedRevision};
+pub(crate) use routes::{Routes, Shadow};
 pub(crate) use staging::lower_priority;
 pub use state_folder::{StateError, StateFolder};
 pub use status::{NodeStatus, RevisionState, RevisionStatus, Statuses};
@@ -265,6 +265,11 @@ impl Deployment {
     /// Returns the revision that serves a request that begins now, and its shadow.
     pub(crate) fn route(&self, preference: Preference) -> RoutedRevision {
         self.routes.load().route(preference)
+    }
+
+    /// Returns the routes at this moment.
+    pub(crate) fn routes(&self) -> Arc<Routes> {
+        self.routes.load_full()
     }
 
     /// Returns the revision that serves.

@@ -81,6 +81,12 @@ pub struct RoutedRevision {
 }
 
 impl Routes {
+    /// Counts a stream that begins now. Returns true if it belongs to the canary's share.
+    pub(crate) fn takes_canary(&self) -> bool {
+        let canary = self.canary.as_ref();
+        canary.is_some_and(|canary| canary.share.takes())
+    }
+
     /// Returns the revisions of a request that begins now.
     pub(crate) fn route(&self, preference: Preference) -> RoutedRevision {
         let canary = self.canary.as_ref().filter(|canary| match preference {

@@ -118,6 +118,12 @@ impl People {
         &self.store
     }
 
+    /// Returns the number of deletions that this process applied. What was derived from people
+    /// before another number must not be used.
+    pub(crate) fn deletions(&self) -> u64 {
+        self.views.deletions()
+    }
+
     /// Returns the locks of people.
     pub(crate) fn locks(&self) -> &Arc<PersonLocks> {
         &self.locks

@@ -1,5 +1,6 @@
 //! Views in use, and the single way to change them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rostro_common::ids::PersonId;
@@ -11,7 +12,10 @@ use super::view::{View, ViewKey};
 
 /// Views that a revision uses.
 #[derive(Debug, Default)]
-pub(super) struct Views(Mutex<Vec<Weak<View>>>);
+pub(super) struct Views {
+    list: Mutex<Vec<Weak<View>>>,
+    deletions: AtomicU64,
+}
 
 /// Durable change of one person, as the views see it.
 #[derive(Debug)]
@@ -74,6 +78,9 @@ impl Views {
         change: &ViewChange<'_>,
     ) -> Result<(), IndexError> {
         let list = self.locked();
+        if matches!(change, ViewChange::Deleted(_)) {
+            self.deletions.fetch_add(1, Ordering::SeqCst);
+        }
         for view in list.iter().filter_map(Weak::upgrade) {
             match change {
                 ViewChange::Replaced(id, templates) => match templates.of(&view) {
@@ -96,7 +103,12 @@ impl Views {
         Ok(())
     }
 
+    /// Returns the number of deletions that were applied.
+    pub(super) fn deletions(&self) -> u64 {
+        self.deletions.load(Ordering::SeqCst)
+    }
+
     fn locked(&self) -> MutexGuard<'_, Vec<Weak<View>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -231,8 +231,8 @@ impl LocalRuntime {
         let has = |half| serves.iter().any(|function| function.half() == half);
         let (vision, policy) = match (has(Half::Vision), has(Half::Policy)) {
             (true, true) => (own, None),
-            (true, false) => (own, Some(self.load_other_half()?)),
-            _ => (self.load_other_half()?, Some(own)),
+            (true, false) => (own, Some(self.load_other_half(Half::Policy)?)),
+            _ => (self.load_other_half(Half::Vision)?, Some(own)),
         };
         let none = BTreeMap::new();
         let timeout = TIMEOUT.min(self.engine.limits().time());
@@ -252,14 +252,23 @@ impl LocalRuntime {
     }
 
     /// Loads the component of the other half.
-    fn load_other_half(&self) -> Result<CompiledComponent, LocalError> {
+    fn load_other_half(&self, half: Half) -> Result<CompiledComponent, LocalError> {
         let file = &self.other_half;
         let bytes =
             read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| LocalError::NoOtherHalf {
                 file: file.clone(),
                 cause,
             })?;
-        CompiledComponent::load(&self.engine, &bytes).map_err(|cause| LocalError::OtherHalf {
+        let other = CompiledComponent::load(&self.engine, &bytes).and_then(|other| {
+            if other.has_half(half) {
+                return Ok(other);
+            }
+            Err(ComponentError::MissingExport {
+                wanted: half.name().to_owned(),
+                found: other.exports().to_vec(),
+            })
+        });
+        other.map_err(|cause| LocalError::OtherHalf {
             file: file.clone(),
             cause: Box::new(cause),
         })
