@@ -32,6 +32,9 @@ const GATE: f32 = 9.21;
 /// The largest ratio of sides in the third stage.
 const SIZE_GATE: f32 = 1.6;
 
+/// The furthest possible edge, in pixels.
+const FURTHEST: f32 = 1e6;
+
 /// The least overlap at which another box is a rival, and its least share of the matched pair's
 /// overlap. The share keeps people who sit close together from being rivals for ever.
 const RIVAL: (f32, f32) = (0.1, 0.4);
@@ -39,7 +42,8 @@ const RIVAL: (f32, f32) = (0.1, 0.4);
 /// A detected face of a frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Observation {
-    /// Its box in pixels of the picture, finite.
+    /// Its box in pixels of the picture. An observation with an edge that is not finite, or beyond a
+    /// million pixels, is ignored.
     pub bounds: Rect,
     /// The detector's confidence, 0 to 1.
     pub score: f32,
@@ -73,7 +77,7 @@ pub enum Origin {
     Track(usize),
     /// It begins a track.
     New,
-    /// It is under the threshold and continues no track: not a face.
+    /// It is under the threshold and continues no track, or its box is impossible: not a face.
     Background,
 }
 
@@ -88,7 +92,7 @@ pub fn associate(
     let expected: Vec<Rect> = tracks.iter().map(|track| track.motion.bounds()).collect();
     let overlaps = overlaps(&expected, observations);
     let is_confident =
-        |index: usize| observations.get(index).is_some_and(|face| face.score >= threshold);
+        |index: usize| observations.get(index).is_some_and(|face| face.score >= threshold && is_possible(&face.bounds));
     let was_visible = |index: usize| tracks.get(index).is_some_and(|track| track.was_visible);
     let mut association = Association {
         origins: (0..observations.len())
@@ -115,9 +119,9 @@ pub fn associate(
 
     let jumps = heaviest(&association.jumps(tracks, observations, &is_matched));
     association.accept(&jumps, &mut is_matched);
-    association.doubt(&overlaps);
+    association.doubt(&overlaps, was_visible);
     for (track, _) in jumps {
-        association.raise(track, Doubt::Gap);
+        association.raise(track, Doubt::Change);
     }
     association
 }
@@ -161,7 +165,7 @@ impl Association {
     }
 
     /// Marks the tracks of overlapping boxes that could have been assigned the other way.
-    fn doubt(&mut self, overlaps: &[Pair]) {
+    fn doubt(&mut self, overlaps: &[Pair], was_visible: impl Fn(usize) -> bool) {
         // The matched overlap of each track and of each observation.
         let (mut rows, mut columns) = (BTreeMap::new(), BTreeMap::new());
         for pair in overlaps {
@@ -173,13 +177,16 @@ impl Association {
         let (least, share) = RIVAL;
         for pair in overlaps.iter().filter(|pair| pair.weight > least) {
             let is_rival = |matched: f32| pair.weight > share * matched;
-            // Another track is near this observation.
+            // Another track is near this observation. One that is not matched now may be the one that
+            // the observation shows.
             if let Some(&(matched, overlap)) = columns.get(&pair.column)
                 && matched != pair.row
                 && is_rival(overlap)
             {
-                self.raise(matched, Doubt::Overlap);
-                self.raise(pair.row, Doubt::Overlap);
+                let is_covered = was_visible(pair.row) && !rows.contains_key(&pair.row);
+                let doubt = if is_covered { Doubt::Change } else { Doubt::Overlap };
+                self.raise(matched, doubt);
+                self.raise(pair.row, doubt);
             }
             // Another observation is near this track.
             if let Some(&overlap) = rows.get(&pair.row)
@@ -198,13 +205,19 @@ impl Association {
     }
 }
 
+/// Returns true if the edges leave room for calculations.
+fn is_possible(bounds: &Rect) -> bool {
+    let edges = [bounds.x1, bounds.y1, bounds.x2, bounds.y2];
+    edges.iter().all(|edge| edge.abs() <= FURTHEST)
+}
+
 /// Returns all pairs of a track and an observation that overlap, with their intersection over union.
 fn overlaps(expected: &[Rect], observations: &[Observation]) -> Vec<Pair> {
     let mut pairs = Vec::new();
     for (row, track) in expected.iter().enumerate() {
         for (column, face) in observations.iter().enumerate() {
             let weight = track.iou_of_pixels(&face.bounds);
-            if weight > 0.0 {
+            if weight > 0.0 && is_possible(&face.bounds) {
                 pairs.push(Pair {
                     row,
                     column,
@@ -218,7 +231,7 @@ fn overlaps(expected: &[Rect], observations: &[Observation]) -> Vec<Pair> {
 
 #[cfg(test)]
 mod tests {
-    use super::Doubt::{Gap, Overlap};
+    use super::Doubt::{Change, Overlap};
     use super::Origin::{Background, New, Track};
     use super::*;
 
@@ -300,7 +313,7 @@ mod tests {
                 &[0.0],
                 &[(250.0, 0.9)],
                 &[Track(0)],
-                &[(0, Gap)],
+                &[(0, Change)],
             ),
             ("too far", &[0.0], &[(900.0, 0.9)], &[New], &[]),
             (
@@ -315,7 +328,7 @@ mod tests {
                 &[0.0, 40.0],
                 &[(0.0, 0.9)],
                 &[Track(0)],
-                &[(0, Overlap), (1, Overlap)],
+                &[(0, Change), (1, Change)],
             ),
             (
                 "two near, but clear",

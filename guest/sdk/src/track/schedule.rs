@@ -6,14 +6,15 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The number of embeddings after which a track is no longer young. Two tell a stranger from a bad
-/// frame, the third is in reserve.
-const YOUNG: u8 = 3;
+/// The number of embeddings after which a track is no longer young: as many as a narrow name needs
+/// ([`votes`](super::votes)).
+const YOUNG: u8 = 6;
 
-/// The least time between embeddings of a young track, in milliseconds.
+/// The mean time between embeddings of a young track, in milliseconds. It doubles with each later
+/// one.
 const YOUNG_INTERVAL: u32 = 250;
 
-/// The least time between any other embeddings, in milliseconds. A confusion that an overlap
+/// The least time before an embedding for an overlap or a better face, in milliseconds. A confusion that an overlap
 /// causes lasts no longer.
 const INTERVAL: u32 = 500;
 
@@ -34,8 +35,8 @@ pub enum Doubt {
     None,
     /// Its box overlapped with another's, so the two may have been confused.
     Overlap,
-    /// It jumped, was hidden, or the frames were far apart.
-    Gap,
+    /// It jumped, was hidden, begins to hide another, or the frames were far apart.
+    Change,
 }
 
 /// The embeddings that a track had.
@@ -63,18 +64,24 @@ impl History {
         let waited = |interval| self.since_last >= interval;
         let is_poor = self.is_poor(track, quality);
         self.kept == 0
-            || self.doubt == Doubt::Gap
+            || self.doubt == Doubt::Change
             || (self.doubt == Doubt::Overlap && waited(INTERVAL))
-            || (self.kept < YOUNG && waited(YOUNG_INTERVAL) && !is_poor)
             || (quality > BETTER * self.quality && waited(INTERVAL))
-            || (self.since_kept >= check_interval(track) && waited(INTERVAL) && !is_poor)
+            || (waited(self.interval(track)) && !is_poor)
+    }
+
+    /// Returns the time from the last embedding to the next one, in milliseconds, if nothing
+    /// happens.
+    fn interval(&self, track: u32) -> u32 {
+        let doublings = u32::from(self.kept.saturating_sub(YOUNG - 1)).min(16);
+        spread((YOUNG_INTERVAL << doublings).min(CHECK_INTERVAL), track)
     }
 
     /// Returns true if an embedding of this quality would only replace a better one. After twice
     /// the time of a check any is taken, because the person may have moved away.
     #[must_use]
     pub fn is_poor(&self, track: u32, quality: f32) -> bool {
-        quality < POOR * self.quality && self.since_kept < 2 * check_interval(track)
+        quality < POOR * self.quality && self.since_kept < 2 * spread(CHECK_INTERVAL, track)
     }
 
     /// Records an embedding of this quality.
@@ -94,13 +101,13 @@ impl History {
     }
 }
 
-/// Returns the time between checks of a track: from half to one and a half of the mean. Multiples of
-/// the golden ratio spread consecutive numbers evenly (D. E. Knuth, "The Art of Computer
-/// Programming", volume 3, 6.4).
-fn check_interval(track: u32) -> u32 {
+/// Returns half to one and a half of an interval, so that tracks that began together are embedded in
+/// different frames. Multiples of the golden ratio spread consecutive numbers evenly (D. E. Knuth,
+/// "The Art of Computer Programming", volume 3, 6.4).
+fn spread(interval: u32, track: u32) -> u32 {
     const GOLDEN: u32 = 0x9E37_79B9;
-    let fraction = u64::from(track.wrapping_mul(GOLDEN)) * u64::from(CHECK_INTERVAL) >> 32;
-    CHECK_INTERVAL / 2 + fraction as u32
+    let fraction = (u64::from(track.wrapping_mul(GOLDEN)) * u64::from(interval)) >> 32;
+    interval / 2 + fraction as u32
 }
 
 #[cfg(test)]
@@ -110,7 +117,7 @@ mod tests {
     #[test]
     fn due_follows_each_reason() {
         let settled = History {
-            kept: 3,
+            kept: 20,
             quality: 0.4,
             since_kept: 1_000,
             since_last: 1_000,
@@ -121,12 +128,13 @@ mod tests {
             doubt: Doubt::Overlap,
             ..settled
         };
-        let gap = History {
-            doubt: Doubt::Gap,
+        let change = History {
+            doubt: Doubt::Change,
             ..settled
         };
-        let old = History {
-            since_kept: 7_500,
+        let late = |milliseconds| History {
+            since_kept: milliseconds,
+            since_last: milliseconds,
             ..settled
         };
         let just = |history| History {
@@ -145,28 +153,31 @@ mod tests {
             ("an overlap", overlap, 0.4, true),
             ("an overlap, too soon", just(overlap), 0.4, false),
             ("an overlap of a poor face", overlap, 0.1, true),
-            ("a gap", gap, 0.4, true),
-            ("a gap of a poor face, at once", just(gap), 0.0, true),
-            ("a check", old, 0.4, true),
-            ("a check of a poor face", old, 0.1, false),
-            (
-                "a late check of a poor face",
-                History {
-                    since_kept: 15_000,
-                    ..settled
-                },
-                0.1,
-                true,
-            ),
+            ("a change", change, 0.4, true),
+            ("a change of a poor face, at once", just(change), 0.0, true),
+            ("a check", late(7_500), 0.4, true),
+            ("a check, too soon", late(2_400), 0.4, false),
+            ("a check of a poor face", late(7_500), 0.1, false),
+            ("a late check of a poor face", late(15_000), 0.1, true),
         ];
         for (case, history, quality, wanted) in cases {
             assert_eq!(history.is_due(1, quality), wanted, "{case}");
         }
     }
 
+    /// Six in the first second and a half, then each after twice the time, up to that of checks. The
+    /// number 0 has half the mean interval.
+    #[test]
+    fn intervals_grow_with_embeddings() {
+        let intervals: Vec<u32> = [1, 5, 6, 7, 8, 9, 10, 255]
+            .map(|kept| History { kept, ..History::default() }.interval(0) * 2)
+            .into();
+        assert_eq!(intervals, [250, 250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
+    }
+
     #[test]
     fn checks_spread_over_frames() {
-        let mut intervals: Vec<u32> = (1..=30).map(check_interval).collect();
+        let mut intervals: Vec<u32> = (1..=30).map(|track| spread(5_000, track)).collect();
         intervals.sort_unstable();
         assert!((2_500..2_700).contains(&intervals[0]), "{intervals:?}");
         assert!((7_300..7_500).contains(&intervals[29]), "{intervals:?}");

@@ -390,7 +390,7 @@ impl Place {
     fn see(&mut self, bounds: &Rect, was_visible: bool) {
         let most = if was_visible { EXPECTED } else { SHORT };
         if self.unseen > most {
-            self.history.doubt = Doubt::Gap;
+            self.history.doubt = Doubt::Change;
         }
         self.motion.correct(bounds);
         self.unseen = 0;

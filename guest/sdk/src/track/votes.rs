@@ -5,6 +5,10 @@
 //! weighs 0.8 times as much as the next: about the last nine count. [`decide::assign`] then gives
 //! each person one track, with the rule's threshold and margin to rivals.
 //!
+//! One embedding names only a person who is clear: 0.1 above the threshold. Each further one takes a
+//! fifth from that margin, because strangers resemble people in single frames. A name that was given
+//! is held until the mean falls to 0.05 under the threshold.
+//!
 //! A mean is used instead of a count of winners, because a count of frames that all narrowly miss
 //! the threshold says less than they do.
 
@@ -22,14 +26,14 @@ const DECAY: f32 = 0.8;
 /// The least weight of a vote, so that a face without quality is not without a vote.
 const LEAST_WEIGHT: f32 = 0.01;
 
-/// The similarity that a confirmed name has in addition.
+/// The number of votes from which the threshold alone counts, and a name is held fully.
+const SETTLED: u8 = 6;
+
+/// The similarity that a name has in addition once it was given.
 const HELD: f32 = 0.05;
 
 /// The difference in similarity under which two people of a track are tied.
 const TIE: f32 = 0.001;
-
-/// Time in milliseconds for which one vote names a person who is not clear.
-const UNCONFIRMED: u32 = 1_000;
 
 /// Time in milliseconds after which the votes of a track that is not seen are dropped.
 const REMEMBERED: u32 = 60_000;
@@ -73,8 +77,6 @@ struct Tally {
     track: u32,
     /// Time since the track was seen, in milliseconds.
     unseen: u32,
-    /// Time since its last vote, in milliseconds.
-    since_vote: u32,
     /// Number of votes, at most 255.
     votes: u8,
     /// Sum of the weights.
@@ -83,8 +85,8 @@ struct Tally {
     /// candidate can have.
     floor: f32,
     people: Vec<Support>,
-    /// Hash of the person that the track was named after, once that was confirmed.
-    confirmed: Option<u64>,
+    /// Hash of the person whose name the track has.
+    named: Option<u64>,
 }
 
 /// The votes for one person.
@@ -127,14 +129,12 @@ impl Votes {
     /// and no person for two. `time_ms` is the frame's time in milliseconds since any fixed moment.
     ///
     /// A track that has no votes yet, for example because the state was dropped, takes those of its
-    /// last embedding. The confidence is the mean similarity, at least 0. In addition to the codes of
-    /// [`assigned`](crate::policy::assigned) there is `unconfirmed`: a face that is not named was
-    /// embedded only once, or a name that one embedding narrowly gave was not confirmed within a
-    /// second.
+    /// last embedding. The confidence is the mean similarity, at least 0.
     ///
-    /// A name that was given clearly, or by two votes, is held through frames without fresh
-    /// embeddings, as long as the person is a candidate. People whose votes are tied are
-    /// `ambiguous`.
+    /// Unknown faces have one of the codes of [`assigned`](crate::policy::assigned), or
+    /// `unconfirmed`: there are too few votes for a name or for a stranger, who needs two. People
+    /// whose votes are tied are `ambiguous`. A name is held through frames without fresh
+    /// embeddings, as long as the person is a candidate.
     pub fn decide(&mut self, time_ms: u64, rule: Rule, ballots: &[Ballot<'_>]) -> Vec<Decision> {
         self.wait(time_ms);
         let mut tallies: Vec<Tally> = ballots
@@ -177,7 +177,6 @@ impl Votes {
         // Judged before this frame, because frames may be far apart.
         self.tallies.retain(|tally| tally.unseen <= REMEMBERED);
         for tally in &mut self.tallies {
-            tally.since_vote = tally.since_vote.saturating_add(elapsed);
             tally.unseen = tally.unseen.saturating_add(elapsed);
         }
     }
@@ -198,7 +197,7 @@ struct Standing<'a> {
     person: u64,
     /// Mean similarity.
     mean: f32,
-    /// Mean similarity by which the track is assigned: more for a confirmed name.
+    /// Mean similarity by which the track is assigned: less after few votes, more for its name.
     effective: f32,
 }
 
@@ -249,7 +248,6 @@ impl Tally {
         self.weight += weight;
         self.floor += weight * lowest;
         self.votes = self.votes.saturating_add(1);
-        self.since_vote = 0;
     }
 
     /// Returns the standing of each candidate, in their order.
@@ -261,56 +259,52 @@ impl Tally {
                 .find(|support| support.person == person)
                 .map_or(self.floor, |support| support.sum);
             let mean = if self.weight > 0.0 { sum / self.weight } else { 0.0 };
-            let is_held = self.confirmed == Some(person);
+            let share = f32::from(self.votes.clamp(1, SETTLED) - 1) / f32::from(SETTLED - 1);
+            let advantage = if self.named == Some(person) {
+                HELD * share
+            } else {
+                -CLEAR * (1.0 - share)
+            };
             Standing {
                 id: &candidate.id,
                 person,
                 mean,
-                effective: mean + if is_held { HELD } else { 0.0 },
+                effective: mean + advantage,
             }
         };
         ballot.candidates.iter().map(standing).collect()
     }
 
-    /// Returns the decision for the track, and records a confirmed name.
+    /// Returns the decision for the track, and records its name.
     fn judge(
         &mut self,
         standings: &[Standing<'_>],
         decision: decide::Decision,
         threshold: f32,
     ) -> Decision {
-        let is_seen_once = self.votes < 2;
-        let before = self.confirmed.take();
-        let unknown = match decision {
+        self.named = None;
+        let is_near = || standings.iter().any(|person| person.mean > threshold);
+        let code = match decision {
             decide::Decision::Known(candidate) => {
-                let Some(winner) = standings.get(candidate) else {
-                    return Decision::unknown("unconfirmed");
-                };
-                let mut others = standings
-                    .iter()
-                    .filter(|other| other.person != winner.person);
-                if others.any(|other| winner.effective - other.effective < TIE) {
-                    return Decision::unknown("ambiguous");
-                }
-                let is_confirmed = before == Some(winner.person)
-                    || !is_seen_once
-                    || winner.mean > threshold + CLEAR;
-                if is_confirmed || self.since_vote < UNCONFIRMED {
-                    self.confirmed = is_confirmed.then_some(winner.person);
+                if let Some(winner) = standings.get(candidate)
+                    && !is_tied(winner, standings)
+                {
+                    self.named = Some(winner.person);
+                    let confidence = winner.mean.clamp(0.0, 1.0);
                     return Decision::Known {
                         candidate,
-                        confidence: winner.mean.clamp(0.0, 1.0),
+                        confidence,
                     };
                 }
-                "unconfirmed"
+                "ambiguous"
             }
-            decide::Decision::BelowThreshold if is_seen_once => "unconfirmed",
+            decide::Decision::BelowThreshold if self.votes < 2 || is_near() => "unconfirmed",
             decide::Decision::BelowThreshold => "below_threshold",
             decide::Decision::NoCandidates => "no_candidates",
             decide::Decision::Ambiguous => "ambiguous",
             decide::Decision::AlreadyMatched => "already_matched",
         };
-        Decision::unknown(unknown)
+        Decision::unknown(code)
     }
 
     /// Returns true if all numbers are possible.
@@ -320,6 +314,14 @@ impl Tally {
             && self.weight >= 0.0
             && self.people.len() <= MAX_PEOPLE
     }
+}
+
+/// Returns true if another person of the track has as many votes.
+fn is_tied(winner: &Standing<'_>, standings: &[Standing<'_>]) -> bool {
+    standings
+        .iter()
+        .filter(|other| other.person != winner.person)
+        .any(|other| winner.effective - other.effective < TIE)
 }
 
 /// Returns the similarity, which the host checked.

@@ -1,1 +1,7 @@
+//! Simulated streams: crossings, classes, strangers.
 
+mod class;
+mod crossing;
+mod names;
+mod property;
+mod world;
