@@ -1,13 +1,31 @@
 //! Embeddings of tracks in a byte a number.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::detect::embed;
 
 /// Direction of an embedding, in a signed byte a number. Its cosine similarity to another differs
 /// from that of the floats by less than 0.01.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quantized(Vec<i8>);
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Vec<i8>")]
+pub struct Quantized {
+    values: Vec<i8>,
+    /// Squared length, which each comparison needs.
+    square: i64,
+}
+
+impl From<Vec<i8>> for Quantized {
+    fn from(values: Vec<i8>) -> Self {
+        let square = dot(&values, &values);
+        Self { values, square }
+    }
+}
+
+impl Serialize for Quantized {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.values.serialize(serializer)
+    }
+}
 
 impl Quantized {
     /// Quantises an embedding, raw or normalised. None if it has no direction.
@@ -18,18 +36,18 @@ impl Quantized {
         let largest = direction.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
         let scale = f32::from(i8::MAX) / largest;
         let bytes = direction.iter().map(|value| (value * scale).round() as i8);
-        scale.is_finite().then(|| Self(bytes.collect()))
+        scale.is_finite().then(|| Self::from(bytes.collect::<Vec<i8>>()))
     }
 
     /// Returns the cosine similarity, -1 to 1. 0 for embeddings of another length, which are of
     /// another recogniser.
     #[must_use]
     pub fn cosine(&self, other: &Self) -> f32 {
-        if self.0.len() != other.0.len() {
+        if self.values.len() != other.values.len() {
             return 0.0;
         }
-        let lengths = dot(&self.0, &self.0) as f64 * dot(&other.0, &other.0) as f64;
-        let cosine = dot(&self.0, &other.0) as f64 / lengths.sqrt();
+        let squares = self.square as f64 * other.square as f64;
+        let cosine = dot(&self.values, &other.values) as f64 / squares.sqrt();
         if cosine.is_finite() {
             cosine.clamp(-1.0, 1.0) as f32
         } else {
@@ -49,7 +67,7 @@ impl Quantized {
     }
 
     fn direction(&self) -> Vec<f32> {
-        let numbers: Vec<f32> = self.0.iter().map(|&value| f32::from(value)).collect();
+        let numbers: Vec<f32> = self.values.iter().map(|&value| f32::from(value)).collect();
         embed::normalized(&numbers).unwrap_or(numbers)
     }
 }

@@ -143,3 +143,27 @@ fn far_frames_are_verified() {
     }
     assert_eq!(stream.frame(200_000, Vec::new(), &mut random).tracks.len(), 12);
 }
+
+/// A person who walks by keeps one track, at any rate at which the next frame can tell.
+#[test]
+fn walker_keeps_track() {
+    let cases = [(30, 5.0), (10, 4.0), (5, 3.0), (2, 3.0), (1, 2.0)];
+    for (rate, speed) in cases {
+        let mut random = Rng::with_seed(11);
+        let mut stream = Stream::new(1, &mut random);
+        for frame in 0..10 * rate {
+            let x = 60.0 * speed * frame as f32 / rate as f32;
+            let seen = Seen {
+                person: 0,
+                observation: Observation {
+                    bounds: square(x, 100.0, 60.0, 0.03, &mut random),
+                    score: 0.85,
+                    quality: 0.5,
+                },
+                noise: 0.8,
+            };
+            let answer = stream.frame(1_000 * frame / rate, vec![seen], &mut random);
+            assert_eq!(answer.tracks, [1], "{rate} frames a second, frame {frame}");
+        }
+    }
+}

@@ -4,4 +4,5 @@ mod class;
 mod crossing;
 mod names;
 mod property;
+mod votes;
 mod world;
