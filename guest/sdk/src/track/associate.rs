@@ -91,12 +91,21 @@ pub fn associate(
 ) -> Association {
     let expected: Vec<Rect> = tracks.iter().map(|track| track.motion.bounds()).collect();
     let overlaps = overlaps(&expected, observations);
-    let is_confident =
-        |index: usize| observations.get(index).is_some_and(|face| face.score >= threshold && is_possible(&face.bounds));
+    let is_confident = |index: usize| {
+        observations
+            .get(index)
+            .is_some_and(|face| face.score >= threshold && is_possible(&face.bounds))
+    };
     let was_visible = |index: usize| tracks.get(index).is_some_and(|track| track.was_visible);
     let mut association = Association {
         origins: (0..observations.len())
-            .map(|index| if is_confident(index) { Origin::New } else { Origin::Background })
+            .map(|index| {
+                if is_confident(index) {
+                    Origin::New
+                } else {
+                    Origin::Background
+                }
+            })
             .collect(),
         doubts: vec![Doubt::None; tracks.len()],
     };
@@ -184,7 +193,11 @@ impl Association {
                 && is_rival(overlap)
             {
                 let is_covered = was_visible(pair.row) && !rows.contains_key(&pair.row);
-                let doubt = if is_covered { Doubt::Change } else { Doubt::Overlap };
+                let doubt = if is_covered {
+                    Doubt::Change
+                } else {
+                    Doubt::Overlap
+                };
                 self.raise(matched, doubt);
                 self.raise(pair.row, doubt);
             }
@@ -293,7 +306,13 @@ mod tests {
             ("nothing", &[], &[], &[], &[]),
             ("a first face", &[], &[(0.0, 0.9)], &[New], &[]),
             ("a face that is gone", &[0.0], &[], &[], &[]),
-            ("a face that stays", &[0.0], &[(10.0, 0.9)], &[Track(0)], &[]),
+            (
+                "a face that stays",
+                &[0.0],
+                &[(10.0, 0.9)],
+                &[Track(0)],
+                &[],
+            ),
             (
                 "two that stay, in another order",
                 &[0.0, 500.0],
@@ -345,7 +364,13 @@ mod tests {
     fn low_scores_only_continue_tracks() {
         let cases: &[Case<'_>] = &[
             ("they begin none", &[], &[(0.0, 0.3)], &[Background], &[]),
-            ("they continue one", &[0.0], &[(10.0, 0.3)], &[Track(0)], &[]),
+            (
+                "they continue one",
+                &[0.0],
+                &[(10.0, 0.3)],
+                &[Track(0)],
+                &[],
+            ),
             (
                 "they need more overlap",
                 &[0.0],
@@ -363,8 +388,20 @@ mod tests {
         ];
         check(cases, true);
         let hidden: &[Case<'_>] = &[
-            ("no hidden track", &[0.0], &[(10.0, 0.3)], &[Background], &[]),
-            ("the threshold is enough", &[0.0], &[(10.0, 0.6)], &[Track(0)], &[]),
+            (
+                "no hidden track",
+                &[0.0],
+                &[(10.0, 0.3)],
+                &[Background],
+                &[],
+            ),
+            (
+                "the threshold is enough",
+                &[0.0],
+                &[(10.0, 0.6)],
+                &[Track(0)],
+                &[],
+            ),
         ];
         check(hidden, false);
     }

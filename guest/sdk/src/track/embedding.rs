@@ -33,10 +33,14 @@ impl Quantized {
     pub fn of(embedding: &[f32]) -> Option<Self> {
         let direction = embed::normalized(embedding)?;
         // The largest number takes the whole range, because the length does not matter.
-        let largest = direction.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let largest = direction
+            .iter()
+            .fold(0.0_f32, |most, value| most.max(value.abs()));
         let scale = f32::from(i8::MAX) / largest;
         let bytes = direction.iter().map(|value| (value * scale).round() as i8);
-        scale.is_finite().then(|| Self::from(bytes.collect::<Vec<i8>>()))
+        scale
+            .is_finite()
+            .then(|| Self::from(bytes.collect::<Vec<i8>>()))
     }
 
     /// Returns the cosine similarity, -1 to 1. 0 for embeddings of another length, which are of
@@ -100,7 +104,11 @@ mod tests {
     fn cosine_is_that_of_floats() {
         for seed in 0..50 {
             let (one, other) = (random(seed), random(seed + 1_000));
-            let near: Vec<f32> = one.iter().zip(&other).map(|(one, other)| one + 0.7 * other).collect();
+            let near: Vec<f32> = one
+                .iter()
+                .zip(&other)
+                .map(|(one, other)| one + 0.7 * other)
+                .collect();
             for (a, b) in [(&one, &other), (&one, &near), (&near, &near)] {
                 let found = Quantized::of(a).unwrap().cosine(&Quantized::of(b).unwrap());
                 assert!((found - embed::cosine(a, b)).abs() < 0.01, "{found}");
@@ -110,10 +118,18 @@ mod tests {
 
     #[test]
     fn direction_must_exist() {
-        for embedding in [vec![], vec![0.0; 4], vec![f32::NAN, 1.0], vec![f32::INFINITY]] {
+        for embedding in [
+            vec![],
+            vec![0.0; 4],
+            vec![f32::NAN, 1.0],
+            vec![f32::INFINITY],
+        ] {
             assert_eq!(Quantized::of(&embedding), None, "{embedding:?}");
         }
-        let (one, two) = (Quantized::of(&[1.0, 0.0]).unwrap(), Quantized::of(&[1.0]).unwrap());
+        let (one, two) = (
+            Quantized::of(&[1.0, 0.0]).unwrap(),
+            Quantized::of(&[1.0]).unwrap(),
+        );
         assert_eq!(one.cosine(&two), 0.0);
         assert_eq!(one.blended(1.0, &two, 1.0), two);
     }

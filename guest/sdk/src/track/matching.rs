@@ -65,7 +65,11 @@ fn assigned(group: Vec<Pair>) -> Vec<(usize, usize)> {
         // A weight of 0 stands for no pair.
         let is_possible = weights.get((row, column)).is_some_and(|weight| *weight > 0);
         let (row, column) = (*rows.get(row)?, *columns.get(column)?);
-        is_possible.then_some(if is_wide { (row, column) } else { (column, row) })
+        is_possible.then_some(if is_wide {
+            (row, column)
+        } else {
+            (column, row)
+        })
     });
     pairs.collect()
 }

@@ -261,7 +261,10 @@ mod tests {
         motion.predict(0.1);
         motion.correct(&at(50.0));
         motion.predict(60.0);
-        assert!(motion.x.velocity.abs() < 1e-3 && motion.x.position < 600.0, "{motion:?}");
+        assert!(
+            motion.x.velocity.abs() < 1e-3 && motion.x.position < 600.0,
+            "{motion:?}"
+        );
         assert!(motion.is_valid());
     }
 

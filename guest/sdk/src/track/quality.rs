@@ -66,8 +66,22 @@ mod tests {
             ("blurred", 1.0, 112.0, None, Some(50.0), 0.5),
             ("without any edge", 1.0, 112.0, None, Some(0.0), 0.0),
             ("an inverted box", 1.0, -4.0, None, None, 0.0),
-            ("a score that is no number", f32::NAN, 112.0, None, None, 0.0),
-            ("infinite sharpness", 1.0, 112.0, None, Some(f32::INFINITY), 0.0),
+            (
+                "a score that is no number",
+                f32::NAN,
+                112.0,
+                None,
+                None,
+                0.0,
+            ),
+            (
+                "infinite sharpness",
+                1.0,
+                112.0,
+                None,
+                Some(f32::INFINITY),
+                0.0,
+            ),
         ];
         for (case, score, size, yaw, sharpness, wanted) in cases {
             let found = quality(score, size, yaw, sharpness);

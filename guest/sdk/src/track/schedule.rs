@@ -14,8 +14,8 @@ const YOUNG: u8 = 6;
 /// one.
 const YOUNG_INTERVAL: u32 = 250;
 
-/// The least time before an embedding for an overlap or a better face, in milliseconds. A confusion that an overlap
-/// causes lasts no longer.
+/// The least time before an embedding for an overlap or a better face, in milliseconds. A confusion
+/// that an overlap causes lasts no longer.
 const INTERVAL: u32 = 500;
 
 /// The mean time between checks, in milliseconds.
@@ -170,9 +170,19 @@ mod tests {
     #[test]
     fn intervals_grow_with_embeddings() {
         let intervals: Vec<u32> = [1, 5, 6, 7, 8, 9, 10, 255]
-            .map(|kept| History { kept, ..History::default() }.interval(0) * 2)
+            .map(|kept| {
+                History {
+                    kept,
+                    ..History::default()
+                }
+                .interval(0)
+                    * 2
+            })
             .into();
-        assert_eq!(intervals, [250, 250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]);
+        assert_eq!(
+            intervals,
+            [250, 250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]
+        );
     }
 
     #[test]

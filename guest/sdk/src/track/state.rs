@@ -57,7 +57,15 @@ mod tests {
     fn encode_keeps_what_fits() {
         let state = |size| vec![7_u8; size];
         // Version, length and checksum take six bytes.
-        let cases = [(100, 16), (16, 16), (15, 15), (8, 8), (6, 6), (5, 0), (0, 0)];
+        let cases = [
+            (100, 16),
+            (16, 16),
+            (15, 15),
+            (8, 8),
+            (6, 6),
+            (5, 0),
+            (0, 0),
+        ];
         for (limit, wanted) in cases {
             assert_eq!(encode_within(1, limit, 10, state).len(), wanted, "{limit}");
         }

@@ -202,7 +202,7 @@ impl Tracker {
                     is_fresh: false,
                 },
                 bounds: face.bounds,
-                quality: face.quality,
+                quality: finite(face.quality).clamp(0.0, 1.0),
                 embedding: Embedding::None,
             });
         }
@@ -291,7 +291,11 @@ impl Tracker {
     /// Ends tracks of people who are away.
     fn forget(&mut self) {
         self.tracks.retain(|track| {
-            let most = if track.reference.is_some() { REMEMBERED } else { EXPECTED };
+            let most = if track.reference.is_some() {
+                REMEMBERED
+            } else {
+                EXPECTED
+            };
             track.place.unseen <= most
         });
         if self.tracks.len() > MAX_TRACKS {
@@ -347,10 +351,14 @@ impl Tracker {
             }
         }
         for (index, verdict) in verdicts {
-            let Some(face) = self.faces.get(index) else { continue };
+            let Some(face) = self.faces.get(index) else {
+                continue;
+            };
             let bounds = face.bounds;
             let begun = (verdict == Verdict::New).then(|| self.begin(&bounds));
-            let Some(face) = self.faces.get_mut(index) else { continue };
+            let Some(face) = self.faces.get_mut(index) else {
+                continue;
+            };
             match verdict {
                 Verdict::Same => {}
                 Verdict::Other(id) => {
@@ -372,6 +380,11 @@ impl Tracker {
             }
         }
     }
+}
+
+/// Returns the number, or 0 if it is not finite.
+fn finite(number: f32) -> f32 {
+    if number.is_finite() { number } else { 0.0 }
 }
 
 fn find(tracks: &mut [Track], id: u32) -> Option<&mut Track> {

@@ -116,8 +116,14 @@ pub fn verify(claims: &[Claim<'_>], known: &[Known<'_>]) -> Verification {
     let verdicts = settled.map(|(verdict, (claim, face))| {
         verdict.unwrap_or_else(|| {
             let can_stay = !face.is_moving
-                || face.own.is_none_or(|own| own >= DIFFERENT && free.contains(&claim.track));
-            if can_stay { Verdict::Same } else { Verdict::New }
+                || face
+                    .own
+                    .is_none_or(|own| own >= DIFFERENT && free.contains(&claim.track));
+            if can_stay {
+                Verdict::Same
+            } else {
+                Verdict::New
+            }
         })
     });
     Verification::Verdicts(verdicts.collect())
@@ -180,14 +186,24 @@ mod tests {
         let cases: &[Case<'_>] = &[
             ("no claims", &[], &[(1, 0.0, Hidden)], Ok(&[])),
             ("a new track", &[(1, 0.0)], &[], Ok(&[Same])),
-            ("the same person", &[(1, 30.0)], &[(1, 0.0, Claimed)], Ok(&[Same])),
+            (
+                "the same person",
+                &[(1, 30.0)],
+                &[(1, 0.0, Claimed)],
+                Ok(&[Same]),
+            ),
             (
                 "the same person, turned away",
                 &[(1, 70.0)],
                 &[(1, 0.0, Claimed)],
                 Ok(&[Same]),
             ),
-            ("another person", &[(1, 80.0)], &[(1, 0.0, Claimed)], Ok(&[New])),
+            (
+                "another person",
+                &[(1, 80.0)],
+                &[(1, 0.0, Claimed)],
+                Ok(&[New]),
+            ),
             (
                 "a new track of a hidden person",
                 &[(2, 20.0)],

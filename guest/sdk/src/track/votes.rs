@@ -258,7 +258,11 @@ impl Tally {
             let sum = people
                 .find(|support| support.person == person)
                 .map_or(self.floor, |support| support.sum);
-            let mean = if self.weight > 0.0 { sum / self.weight } else { 0.0 };
+            let mean = if self.weight > 0.0 {
+                sum / self.weight
+            } else {
+                0.0
+            };
             let share = f32::from(self.votes.clamp(1, SETTLED) - 1) / f32::from(SETTLED - 1);
             let advantage = if self.named == Some(person) {
                 HELD * share
@@ -327,7 +331,11 @@ fn is_tied(winner: &Standing<'_>, standings: &[Standing<'_>]) -> bool {
 /// Returns the similarity, which the host checked.
 fn similarity(candidate: &Candidate) -> f32 {
     let similarity = candidate.similarity;
-    if similarity.is_finite() { similarity.clamp(-1.0, 1.0) } else { -1.0 }
+    if similarity.is_finite() {
+        similarity.clamp(-1.0, 1.0)
+    } else {
+        -1.0
+    }
 }
 
 fn hash(id: &str) -> u64 {

@@ -47,7 +47,12 @@ fn share_embedded(frames_per_second: u32, settled: u32) -> f32 {
         let time = u64::from(frame) * 1_000 / u64::from(frames_per_second);
         let answer = stream.frame(time, seen, &mut random);
         assert_eq!(answer.faces.len(), count);
-        tracks.extend(answer.faces.iter().map(|(person, face)| (*person, face.track)));
+        tracks.extend(
+            answer
+                .faces
+                .iter()
+                .map(|(person, face)| (*person, face.track)),
+        );
         if frame >= settled * frames_per_second {
             embedded += answer.embedded;
             faces += count;
@@ -113,14 +118,24 @@ fn people_come_and_go() {
         stream.frame(1_000 * seconds, seen, &mut random)
     };
     assert_eq!(numbers(&at(0, &[100.0])), [(0, 1, true)]);
-    assert_eq!(numbers(&at(1, &[100.0, 900.0])), [(0, 1, false), (1, 2, true)]);
-    assert_eq!(numbers(&at(2, &[100.0, 900.0])), [(0, 1, false), (1, 2, false)]);
+    assert_eq!(
+        numbers(&at(1, &[100.0, 900.0])),
+        [(0, 1, false), (1, 2, true)]
+    );
+    assert_eq!(
+        numbers(&at(2, &[100.0, 900.0])),
+        [(0, 1, false), (1, 2, false)]
+    );
     for seconds in 3..30 {
         assert_eq!(numbers(&at(seconds, &[100.0])), [(0, 1, false)]);
     }
     let back = at(30, &[100.0, 500.0]);
     assert_eq!(numbers(&back), [(0, 1, false), (1, 2, false)]);
-    assert!(back.faces.iter().any(|(person, face)| *person == 1 && face.is_fresh));
+    assert!(
+        back.faces
+            .iter()
+            .any(|(person, face)| *person == 1 && face.is_fresh)
+    );
     let mut last = Vec::new();
     for seconds in 31..100 {
         last = at(seconds, &[100.0]).tracks;
@@ -141,7 +156,10 @@ fn far_frames_are_verified() {
         let answer = stream.frame(20_000 * frame, seen, &mut random);
         assert_eq!(answer.embedded, count);
     }
-    assert_eq!(stream.frame(200_000, Vec::new(), &mut random).tracks.len(), 12);
+    assert_eq!(
+        stream.frame(200_000, Vec::new(), &mut random).tracks.len(),
+        12
+    );
 }
 
 /// A person who walks by keeps one track, at any rate at which the next frame can tell.

@@ -30,7 +30,11 @@ impl Crossing {
 
     /// Returns the place of a person in sides from the meeting, at seconds from it.
     fn place(&self, person: usize, seconds: f32) -> f32 {
-        let walked = if seconds < 0.0 { seconds } else { (seconds - self.pause).max(0.0) };
+        let walked = if seconds < 0.0 {
+            seconds
+        } else {
+            (seconds - self.pause).max(0.0)
+        };
         let direction = if person == 0 { 1.0 } else { -1.0 };
         direction * self.speeds[person] * walked
     }
@@ -46,7 +50,13 @@ impl Crossing {
             if hidden > 0.5 || random.f32() < 0.02 {
                 continue;
             }
-            let bounds = square(500.0 + SIDE * place, 300.0 + 8.0 * person as f32, SIDE, 0.03, random);
+            let bounds = square(
+                500.0 + SIDE * place,
+                300.0 + 8.0 * person as f32,
+                SIDE,
+                0.03,
+                random,
+            );
             let quality = (0.5 - 0.4 * hidden) * (1.0 + 0.1 * normal(random));
             seen.push(Seen {
                 person,

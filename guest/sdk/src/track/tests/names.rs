@@ -72,14 +72,21 @@ fn longest(decisions: &[String], wanted: &str) -> usize {
 fn stranger_keeps_no_name() {
     let similarities: Similarities = |random| {
         let is_alike = random.f32() < 0.1;
-        let like = if is_alike { 0.5 + 0.1 * random.f32() } else { 0.3 + 0.08 * normal(random) };
+        let like = if is_alike {
+            0.5 + 0.1 * random.f32()
+        } else {
+            0.3 + 0.08 * normal(random)
+        };
         [like, 0.1]
     };
     for seed in 0..50 {
         for rate in [1, 2, 10, 30] {
             let found = decisions(seed, rate, similarities);
             let named = longest(&found, "a");
-            assert!(named as u64 <= rate, "seed {seed}, {rate} a second: {named}");
+            assert!(
+                named as u64 <= rate,
+                "seed {seed}, {rate} a second: {named}"
+            );
         }
     }
 }
@@ -97,5 +104,8 @@ fn person_keeps_name() {
         wrong += found.iter().filter(|name| *name == "b").count();
     }
     // A single similarity of 0.6 ± 0.1 is above 0.5 in 84 % of cases.
-    assert!(wrong == 0 && named as f32 / all as f32 > 0.97, "{named} of {all}, {wrong} wrong");
+    assert!(
+        wrong == 0 && named as f32 / all as f32 > 0.97,
+        "{named} of {all}, {wrong} wrong"
+    );
 }

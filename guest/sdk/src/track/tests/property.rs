@@ -1,6 +1,7 @@
 //! State and observations of any content.
 
 use proptest::collection::vec;
+use proptest::num::f32::ANY;
 use proptest::prelude::*;
 
 use crate::image::geometry::Rect;
@@ -9,8 +10,8 @@ use crate::policy::decide::Rule;
 use crate::track::{Ballot, MAX_TRACKS, Observation, Tracker, Votes};
 
 fn observation() -> impl Strategy<Value = Observation> {
-    let edge = || prop_oneof![9 => -100.0..2_000.0_f32, 1 => any::<f32>()];
-    let number = || prop_oneof![9 => 0.0..1.0_f32, 1 => any::<f32>()];
+    let edge = || prop_oneof![9 => -100.0..2_000.0_f32, 1 => ANY];
+    let number = || prop_oneof![9 => 0.0..1.0_f32, 1 => ANY];
     (edge(), edge(), edge(), edge(), number(), number()).prop_map(
         |(x1, y1, x2, y2, score, quality)| Observation {
             bounds: Rect { x1, y1, x2, y2 },
@@ -43,8 +44,10 @@ fn tracker(people: usize) -> Tracker {
         let mut random = fastrand::Rng::with_seed(person as u64);
         (0..512).map(|_| random.f32() - 0.5).collect()
     };
-    let embeddings: Vec<(usize, Vec<f32>)> =
-        due.iter().map(|&person| (person, embedding(person))).collect();
+    let embeddings: Vec<(usize, Vec<f32>)> = due
+        .iter()
+        .map(|&person| (person, embedding(person)))
+        .collect();
     assert!(tracker.embedded(&embeddings).is_empty());
     tracker
 }
@@ -52,7 +55,13 @@ fn tracker(people: usize) -> Tracker {
 #[test]
 fn tracker_fits_limit() {
     let full = tracker(MAX_TRACKS);
-    for (limit, wanted) in [(256 * 1024, MAX_TRACKS), (20_000, 100), (100, 1), (9, 0), (0, 0)] {
+    for (limit, wanted) in [
+        (256 * 1024, MAX_TRACKS),
+        (20_000, 100),
+        (100, 1),
+        (9, 0),
+        (0, 0),
+    ] {
         let bytes = full.to_bytes(limit);
         assert!(bytes.len() <= limit, "{limit}: {}", bytes.len());
         let kept = Tracker::from_bytes(&bytes).tracks().count();
@@ -80,7 +89,10 @@ fn votes_fit_limit() {
         })
         .collect();
     let mut votes = Votes::default();
-    assert_eq!(votes.decide(0, Rule::plain(0.4), &ballots).len(), MAX_TRACKS);
+    assert_eq!(
+        votes.decide(0, Rule::plain(0.4), &ballots).len(),
+        MAX_TRACKS
+    );
     let bytes = votes.to_bytes(256 * 1024);
     assert!(bytes.len() < 160 * MAX_TRACKS, "{}", bytes.len());
     assert_eq!(Votes::from_bytes(&bytes), votes);
@@ -111,7 +123,7 @@ proptest! {
     /// Each frame has each track once, and its state can be read.
     #[test]
     fn any_frames_are_tracked(
-        frames in vec((any::<u64>(), vec(observation(), 0..12), vec(any::<f32>(), 3)), 1..6)
+        frames in vec((any::<u64>(), vec(observation(), 0..12), vec(ANY, 3)), 1..6)
     ) {
         let mut tracker = Tracker::default();
         for (time, observations, embedding) in frames {
@@ -137,7 +149,7 @@ proptest! {
     #[test]
     fn any_votes_are_decided(
         frames in vec(
-            (any::<u64>(), vec((0..4_u32, any::<bool>(), any::<f32>(), vec(any::<f32>(), 0..4)), 0..6)),
+            (any::<u64>(), vec((0..4_u32, any::<bool>(), ANY, vec(ANY, 0..4)), 0..6)),
             1..6,
         )
     ) {

@@ -79,14 +79,26 @@ fn votes_name_track() {
         ),
         (
             "a name is lost to another person",
-            &[Some((0.7, 0.1)), Some((0.1, 0.7)), Some((0.1, 0.7)), Some((0.1, 0.7))],
+            &[
+                Some((0.7, 0.1)),
+                Some((0.1, 0.7)),
+                Some((0.1, 0.7)),
+                Some((0.1, 0.7)),
+            ],
             &["a", "below_threshold", "unconfirmed", "b"],
         ),
         ("a tie", &[Some((0.7, 0.7)); 2], &["ambiguous", "ambiguous"]),
         (
             "a rival nearly as similar",
             &[Some((0.52, 0.51)); 6],
-            &["unconfirmed", "unconfirmed", "unconfirmed", "unconfirmed", "unconfirmed", "ambiguous"],
+            &[
+                "unconfirmed",
+                "unconfirmed",
+                "unconfirmed",
+                "unconfirmed",
+                "unconfirmed",
+                "ambiguous",
+            ],
         ),
     ];
     for (case, frames, wanted) in cases {
@@ -107,7 +119,10 @@ fn votes_name_track() {
 fn poor_faces_weigh_less() {
     for (weight, wanted) in [(0.5, "below_threshold"), (0.02, "a"), (f32::NAN, "a")] {
         let mut votes = Votes::default();
-        assert_eq!(decide(&mut votes, 0, &[(1, true, 0.5, &[("a", 0.7)])]), ["a"]);
+        assert_eq!(
+            decide(&mut votes, 0, &[(1, true, 0.5, &[("a", 0.7)])]),
+            ["a"]
+        );
         let poor = [(1, true, weight, &[("a", 0.1)][..])];
         assert_eq!(decide(&mut votes, 100, &poor), [wanted], "{weight}");
     }
@@ -116,7 +131,10 @@ fn poor_faces_weigh_less() {
 #[test]
 fn person_has_one_track() {
     let mut votes = Votes::default();
-    let faces: [Face<'_>; 2] = [(1, true, 0.5, &[("a", 0.7)]), (2, true, 0.5, &[("a", 0.85)])];
+    let faces: [Face<'_>; 2] = [
+        (1, true, 0.5, &[("a", 0.7)]),
+        (2, true, 0.5, &[("a", 0.85)]),
+    ];
     assert_eq!(decide(&mut votes, 0, &faces), ["already_matched", "a"]);
     // The same track twice is a mistake of the caller, and still one person.
     let twice: [Face<'_>; 2] = [(3, true, 0.5, &[("b", 0.7)]), (3, true, 0.5, &[("b", 0.8)])];
@@ -127,9 +145,18 @@ fn person_has_one_track() {
 #[test]
 fn only_candidates_are_named() {
     let mut votes = Votes::default();
-    assert_eq!(decide(&mut votes, 0, &[(1, true, 0.5, &[("a", 0.7), ("b", 0.2)])]), ["a"]);
-    assert_eq!(decide(&mut votes, 1, &[(1, false, 0.5, &[("b", 0.2)])]), ["unconfirmed"]);
-    assert_eq!(decide(&mut votes, 2, &[(1, false, 0.5, &[])]), ["no_candidates"]);
+    assert_eq!(
+        decide(&mut votes, 0, &[(1, true, 0.5, &[("a", 0.7), ("b", 0.2)])]),
+        ["a"]
+    );
+    assert_eq!(
+        decide(&mut votes, 1, &[(1, false, 0.5, &[("b", 0.2)])]),
+        ["unconfirmed"]
+    );
+    assert_eq!(
+        decide(&mut votes, 2, &[(1, false, 0.5, &[])]),
+        ["no_candidates"]
+    );
 }
 
 /// The last embedding of a track votes if the state was dropped.
