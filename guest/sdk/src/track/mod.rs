@@ -8,6 +8,9 @@
 //! know no clock: the caller gives the time in milliseconds. Coordinates are pixels of the upright
 //! picture, scores and qualities 0 to 1, similarities cosines of -1 to 1.
 //!
+//! The bytes of [`Tracker`] hold an embedding of each track, which is biometric data. Those of
+//! [`Votes`] hold hashes of people's ids. Damaged bytes are an empty state.
+//!
 //! # Vision
 //!
 //! ```

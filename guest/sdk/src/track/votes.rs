@@ -338,6 +338,7 @@ fn similarity(candidate: &Candidate) -> f32 {
     }
 }
 
+/// Returns the hash of an id. Another version of Rust may have another hash; then votes begin anew.
 fn hash(id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
