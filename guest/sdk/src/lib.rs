@@ -30,9 +30,11 @@
 //! | compare | [`embed::cosine`] | two embeddings | -1 to 1 |
 //! | review | [`review::best_face`] | detection scores | the face to enrol |
 //! | assign | [`policy::assigned`], [`decide::assign`] | probes with their candidates | a decision for each face, each person once |
+//! | track | [`track::Tracker`] | the detections of a stream's frames | the track of each face, and the faces to embed |
+//! | vote | [`track::Votes`] | a stream's tracks with their candidates | as assign, by all embeddings of a track |
 //!
 //! [`faces`], [`detector`] and [`recognizer`] each combine several steps. [`analysis`] has the
-//! types of the result.
+//! types of the result. [`track`] carries state from frame to frame of a stream.
 //!
 //! # Conventions
 //!
@@ -52,6 +54,8 @@
 //!   people.
 //! - A *probe* is a face of a frame together with its *candidates*: the nearest people of the
 //!   gallery.
+//! - A *track* is one person's faces in a stream, frame after frame. An embedding is *fresh* in the
+//!   frame in which its face was embedded.
 //!
 //! # A pipeline
 //!
@@ -174,6 +178,7 @@ pub mod component;
 pub mod host;
 pub mod policy;
 pub mod testing;
+pub mod track;
 pub mod types;
 pub mod vision;
 
