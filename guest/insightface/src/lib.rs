@@ -10,14 +10,17 @@
 //!   pass and enrols faces only as they are, exactly as insightface does.
 //! - `rivals`: `on`, the default, requires more similarity if a rival is nearly as similar. `off`
 //!   applies only the threshold.
+//! - `tracking`: `on`, the default, tracks the faces of a stream. `off` recognises each frame alone.
+//! - `closeness`: passes of the detector, which a request may choose.
 
 pub mod analyze;
+pub mod track;
 
 use rostro_sdk::analysis::{Analysis, AnalyzeError, Description, EmbeddingContract, Purpose};
 use rostro_sdk::decide::Rule;
-use rostro_sdk::detector::DETECTOR;
+use rostro_sdk::detector::{self, DETECTOR};
 use rostro_sdk::host::{Host, Setting, SettingKind, Settings};
-use rostro_sdk::policy::{Decision, Identity, Policy, Probe, assigned};
+use rostro_sdk::policy::{Decision, Identity, Outcome, Policy, Probe, assigned};
 use rostro_sdk::recognizer::RECOGNIZER;
 use rostro_sdk::vision::Vision;
 
@@ -43,6 +46,31 @@ impl Vision for Insightface {
     ) -> Result<Analysis, AnalyzeError> {
         analyze::analyze(host, image, purpose)
     }
+
+    fn settings() -> Vec<Setting> {
+        let mut settings = detector::settings();
+        settings.push(Setting::new(
+            "tracking",
+            SettingKind::Flag,
+            "on",
+            "Tracks faces in a stream, embeds few of them, and identifies tracks by votes.",
+        ));
+        settings
+    }
+
+    const STATE_VERSION: u32 = 1;
+
+    fn analyze_frame(
+        host: &impl Host,
+        image: Vec<u8>,
+        state: &[u8],
+    ) -> Result<Analysis, AnalyzeError> {
+        if is_tracking(host) {
+            track::analyze_frame(host, image, state)
+        } else {
+            analyze::analyze(host, image, Purpose::Recognize)
+        }
+    }
 }
 
 impl Policy for Insightface {
@@ -57,6 +85,23 @@ impl Policy for Insightface {
     fn decide(settings: &impl Settings, probes: &[Probe]) -> Vec<Decision> {
         assigned(probes, rule(settings))
     }
+
+    const STATE_VERSION: u32 = 1;
+
+    fn decide_frame(settings: &impl Settings, probes: &[Probe], state: Option<&[u8]>) -> Outcome {
+        let tracks: Option<Vec<u32>> = probes.iter().map(|probe| probe.track).collect();
+        match (state, tracks) {
+            (Some(state), Some(tracks)) if is_tracking(settings) => {
+                track::decide_frame(settings, probes, &tracks, state)
+            }
+            _ => Outcome::new(Self::decide(settings, probes), probes),
+        }
+    }
+}
+
+/// Returns true unless the operator turned tracking off.
+fn is_tracking(settings: &impl Settings) -> bool {
+    settings.setting("tracking").as_deref() != Some("off")
 }
 
 /// Returns the setting of the matching rule.

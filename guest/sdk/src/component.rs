@@ -398,6 +398,10 @@ impl Settings for HostImports {
         settings::get(key)
     }
 
+    fn state_limit(&self) -> usize {
+        usize::try_from(settings::state_limit()).unwrap_or(usize::MAX)
+    }
+
     fn review_level(&self) -> ReviewLevel {
         match settings::get_review() {
             settings::ReviewLevel::Off => ReviewLevel::Off,

@@ -12,6 +12,10 @@ use crate::detect::tensor::Normalization;
 /// The default memory of a guest, in bytes. The operator's limit `memory-mib` overrides it.
 pub const DEFAULT_MEMORY: u64 = 512 << 20;
 
+/// The default size of one state of a stream, in bytes. The operator's limit `state-kib` overrides
+/// it.
+pub const DEFAULT_STATE: usize = 256 << 10;
+
 /// The operating point: the operator's values, else the model pack's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
@@ -72,6 +76,11 @@ pub trait Settings {
     /// else the operator's (`--setting KEY=VALUE`), else the model pack's, else its default. None for
     /// a setting that the component does not declare.
     fn setting(&self, key: &str) -> Option<String>;
+
+    /// Returns the most bytes of one state of a stream: the operator's limit `state-kib`.
+    fn state_limit(&self) -> usize {
+        DEFAULT_STATE
+    }
 
     /// Returns the strictness of [`Policy::review`](crate::policy::Policy::review): the operator's,
     /// or a stricter one if the caller asks for it.

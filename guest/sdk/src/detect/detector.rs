@@ -9,6 +9,9 @@
 //! | | a multiple of 32 from 32 to 2048 | one, with the longer side at this many pixels ([`Letterbox::frame`]) |
 //! | `letterbox` | `frame`, the default | by `detector-size` |
 //! | | `square` | one, in a square of `detector-size` pixels, by default 640 ([`Letterbox::square`]), as in insightface |
+//! | `closeness` | `auto`, the default | by `detector-size`; a request may choose another |
+//! | | `coarse` | one at 320 pixels, if `detector-size` is `auto` |
+//! | | `fine` | one at 1920 pixels, if `detector-size` is `auto` |
 //!
 //! A detector with an input of a fixed size has one pass at that size, regardless of the settings.
 //! For a detector other than SCRFD use [`Letterbox::tensor`] and [`Model::run`], and read the
@@ -123,6 +126,14 @@ pub fn settings() -> Vec<Setting> {
             "frame",
             "Padding of a picture: to multiples of 32, or to a square as insightface does.",
         ),
+        Setting::new(
+            "closeness",
+            SettingKind::Choice(&["coarse", "auto", "fine"]),
+            "auto",
+            "Passes of the detector where `detector-size` is `auto`: one of 320 pixels, as many as the \
+             picture needs, or one of 1920 pixels.",
+        )
+        .chosen_by_request(),
     ]
 }
 
@@ -138,8 +149,13 @@ fn passes(host: &impl Host, detector: ModelSpec) -> Result<Passes, String> {
     if let Some((width, height)) = detector.size {
         return Ok(Passes::Fixed(width, height));
     }
+    let closeness = host.setting("closeness");
     Ok(match (is_square(host)?, size(host)?) {
-        (false, None) => Passes::AsNeeded,
+        (false, None) => match closeness.as_deref() {
+            Some("coarse") => Passes::Frame(scales::COARSE),
+            Some("fine") => Passes::Frame(scales::LARGEST),
+            _ => Passes::AsNeeded,
+        },
         (false, Some(side)) => Passes::Frame(side),
         (true, side) => {
             let side = side.unwrap_or(scales::USUAL);

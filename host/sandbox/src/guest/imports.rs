@@ -15,7 +15,7 @@ pub(super) enum Level {
 
 /// Implements the imports of one version, whose types differ only in their path.
 macro_rules! impl_imports {
-    ($interfaces:path) => {
+    ($interfaces:path $(, $more:item)*) => {
         const _: () = {
             use interfaces::{samples, settings, telemetry};
             use $interfaces as interfaces;
@@ -78,6 +78,8 @@ macro_rules! impl_imports {
                 fn refused(&mut self, key: String, message: String) {
                     self.report_mut().refuse_setting(&key, &message);
                 }
+
+                $($more)*
             }
 
             impl samples::Host for GuestState {
@@ -109,4 +111,9 @@ macro_rules! impl_imports {
 }
 
 impl_imports!(v0_1::vision::rostro::pipeline);
-impl_imports!(v0_2::about::rostro::pipeline);
+impl_imports!(
+    v0_2::about::rostro::pipeline,
+    fn state_limit(&mut self) -> u64 {
+        self.limits().state_bytes() as u64
+    }
+);
