@@ -67,6 +67,7 @@ mod shared_revisions;
 mod staging;
 mod start;
 mod stopping;
+mod streams;
 mod upgrades;
 mod uploads;
 mod watch;

@@ -1,0 +1,190 @@
+//! Frames of a stream on a revision in this process: tracks, states, and what must not use them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rostro_common::cores::Cores;
+use rostro_inference::OnnxRuntime;
+use rostro_models::Pack;
+use rostro_sandbox::bindings::{Candidate, Decision, GuestContext, Probe, Purpose};
+use rostro_sandbox::component::CompiledComponent;
+use rostro_sandbox::engine::Engine;
+use rostro_sandbox::limits::Limits;
+use rostro_sandbox::pipeline::revision::Revision;
+use rostro_sandbox::pipeline::stage::{StageRequest, Tuning};
+use rostro_sandbox::stream::StreamMemory;
+use rostro_sandbox::types::{Analysis, Decisions};
+
+use crate::harness::{component, drawn, root};
+
+/// Stages a pipeline on the drawn models, with limits and settings of its own.
+fn revision(
+    vision: &str,
+    policy: Option<&str>,
+    limits: &[(&str, &str)],
+    own: &[(&str, &str)],
+) -> Arc<Revision> {
+    let library = rostro_models::runtime::locate(None, &root().join("models/runtime")).unwrap();
+    let onnx = OnnxRuntime::load(&library, Cores::new(NonZeroUsize::MIN)).unwrap();
+    let pack = Pack::open(&root().join("models"), "testing").unwrap();
+    let engine = Engine::new(Limits::default(), 1).unwrap();
+    let load = |name: &str| {
+        CompiledComponent::load(&engine, &std::fs::read(component(name)).unwrap()).unwrap()
+    };
+    let texts = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    let tuning = Tuning {
+        detection: None,
+        similarity: None,
+        max_pixels: 40_000_000,
+        own: texts(own),
+    };
+    let request = StageRequest {
+        runtime: &onnx,
+        pack: &pack,
+        vision: load(vision),
+        policy: policy.map(load),
+        limits: &texts(limits),
+        tuning: &tuning,
+    };
+    Revision::stage(request, || {
+        (Instant::now() + Duration::from_secs(60)).into()
+    })
+    .unwrap()
+}
+
+/// One stream on a revision.
+struct Feed {
+    revision: Arc<Revision>,
+    memory: StreamMemory,
+    time: u64,
+}
+
+impl Feed {
+    fn new(revision: Arc<Revision>) -> Self {
+        Self {
+            revision,
+            memory: StreamMemory::default(),
+            time: 1_700_000_000_000,
+        }
+    }
+
+    /// Recognises a frame 200 ms after the last one. Each face has two candidates.
+    fn frame(&mut self, picture: &[u8]) -> (Analysis, Decisions) {
+        self.time += 200;
+        let context = GuestContext {
+            stream: Some("door".to_owned()),
+            group: None,
+            time: self.time,
+            context: String::new(),
+        };
+        let mut run = self
+            .revision
+            .begin(Instant::now() + Duration::from_secs(60))
+            .with_context(context)
+            .with_stream(self.memory.clone());
+        let analysis = run.analyze(picture, Purpose::Recognize).unwrap();
+        let probe = |(index, face): (usize, &rostro_sandbox::types::AnalyzedFace)| Probe {
+            face: face.face.clone(),
+            track: face.track,
+            is_fresh: face.is_fresh,
+            candidates: [("a", 0.9), ("b", 0.1)]
+                .map(|(name, similarity)| Candidate {
+                    id: format!("{name}{index}"),
+                    similarity,
+                })
+                .into(),
+        };
+        let probes: Vec<Probe> = analysis.faces.iter().enumerate().map(probe).collect();
+        let decisions = run.decide(&probes).unwrap();
+        if let Some(memory) = run.take_stream() {
+            self.memory = memory;
+        }
+        (analysis, decisions)
+    }
+}
+
+fn tracks(analysis: &Analysis) -> BTreeSet<u32> {
+    let tracks = analysis.faces.iter().map(|face| face.track.unwrap());
+    tracks.collect()
+}
+
+fn fresh(analysis: &Analysis) -> usize {
+    analysis.faces.iter().filter(|face| face.is_fresh).count()
+}
+
+/// Faces that stay are embedded once, and keep their embedding, track and name.
+#[test]
+fn staying_faces_are_embedded_once() {
+    let mut feed = Feed::new(revision("insightface", None, &[], &[]));
+    let picture = drawn("group.png");
+    let (first, _) = feed.frame(&picture);
+    assert!(first.faces.len() > 1, "{first:?}");
+    assert_eq!(fresh(&first), first.faces.len());
+    for _ in 0..3 {
+        let (next, decisions) = feed.frame(&picture);
+        assert_eq!(tracks(&next), tracks(&first));
+        assert_eq!(fresh(&next), 0);
+        for (one, other) in first.faces.iter().zip(&next.faces) {
+            assert_eq!(one.embedding, other.embedding);
+        }
+        assert!(
+            decisions
+                .rulings
+                .iter()
+                .all(|ruling| matches!(ruling.decision, Decision::Known(_))),
+            "{decisions:?}"
+        );
+    }
+    assert!(feed.memory.bytes() > 0);
+}
+
+/// Without states, and with components for an earlier interface, each frame is recognised alone.
+#[test]
+fn frames_without_tracks_stand_alone() {
+    for revision in [
+        revision("insightface", None, &[("state-kib", "0")], &[]),
+        revision("insightface", None, &[], &[("tracking", "off")]),
+        revision("compat-0.1.0", None, &[], &[]),
+    ] {
+        let mut feed = Feed::new(revision);
+        for _ in 0..2 {
+            let (analysis, decisions) = feed.frame(&drawn("group.png"));
+            assert!(
+                analysis
+                    .faces
+                    .iter()
+                    .all(|face| face.track.is_none() && face.is_fresh)
+            );
+            assert_eq!(decisions.rulings.len(), analysis.faces.len());
+        }
+        assert_eq!(feed.memory, StreamMemory::default());
+    }
+}
+
+/// A policy for an earlier interface gets the candidates of tracks as of any face.
+#[test]
+fn earlier_policy_decides_on_tracks() {
+    let mut feed = Feed::new(revision(
+        "insightface",
+        Some("attendance-policy-python"),
+        &[],
+        &[],
+    ));
+    for _ in 0..2 {
+        let (_, decisions) = feed.frame(&drawn("group.png"));
+        assert!(
+            decisions
+                .rulings
+                .iter()
+                .all(|ruling| matches!(ruling.decision, Decision::Known(_))),
+            "{decisions:?}"
+        );
+    }
+}
