@@ -77,7 +77,7 @@ impl Quantized {
 }
 
 fn dot(one: &[i8], other: &[i8]) -> i64 {
-    /// Products whose sum cannot overflow 32 bits, in which it is vectorised.
+    /// Number of products with a sum within 32 bits, which the compiler vectorises.
     const BLOCK: usize = 4096;
     one.chunks(BLOCK)
         .zip(other.chunks(BLOCK))

@@ -65,14 +65,14 @@ pub enum Verdict {
 /// Result of a verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verification {
-    /// A claim's face looks like the person of these tracks, whose faces must be embedded first.
+    /// A claim's face looks like the person of these tracks. Their faces must be embedded first.
     Contested(BTreeSet<u32>),
     /// One verdict a claim, in their order. No two give the same track.
     Verdicts(Vec<Verdict>),
 }
 
-/// Verifies claims against the earlier embeddings of all tracks. A claim whose track is not among
-/// `known` belongs to a new one.
+/// Verifies claims against the earlier embeddings of all tracks. A claim belongs to a new track if
+/// `known` lacks it.
 ///
 /// A face leaves its track if it is unlike its person, or clearly more like that of another track.
 /// Faces that left take the free tracks of their people, the most similar first.
@@ -211,7 +211,7 @@ mod tests {
                 Ok(&[Other(1)]),
             ),
             (
-                "a new track of someone like a hidden person",
+                "a new track of another person, like a hidden one",
                 &[(2, 60.0)],
                 &[(1, 0.0, Hidden)],
                 Ok(&[Same]),

@@ -85,7 +85,7 @@ struct Tally {
     /// candidate can have.
     floor: f32,
     people: Vec<Support>,
-    /// Hash of the person whose name the track has.
+    /// Hash of the person that the track is named after.
     named: Option<u64>,
 }
 
@@ -132,9 +132,9 @@ impl Votes {
     /// last embedding. The confidence is the mean similarity, at least 0.
     ///
     /// Unknown faces have one of the codes of [`assigned`](crate::policy::assigned), or
-    /// `unconfirmed`: there are too few votes for a name or for a stranger, who needs two. People
-    /// whose votes are tied are `ambiguous`. A name is held through frames without fresh
-    /// embeddings, as long as the person is a candidate.
+    /// `unconfirmed`: there are too few votes for a name, or for a stranger, which takes two. A tie
+    /// is `ambiguous`. A name is held through frames without fresh embeddings, as long as the person
+    /// is a candidate.
     pub fn decide(&mut self, time_ms: u64, rule: Rule, ballots: &[Ballot<'_>]) -> Vec<Decision> {
         self.wait(time_ms);
         let mut tallies: Vec<Tally> = ballots
@@ -233,7 +233,7 @@ impl Tally {
         for candidate in ballot.candidates {
             let person = hash(&candidate.id);
             let known = people.iter().position(|support| support.person == person);
-            // Someone who was no candidate before was at most as similar as the last one.
+            // A person without an earlier vote was at most as similar as its last candidate.
             let sum = known.map_or(before, |at| people.swap_remove(at).sum);
             let sum = sum + weight * similarity(candidate);
             counted.push(Support { person, sum });

@@ -141,7 +141,7 @@ fn person_has_one_track() {
     assert_eq!(decide(&mut votes, 0, &twice), ["already_matched", "b"]);
 }
 
-/// A person who was deleted, or whose group the request does not have, is no candidate.
+/// A deleted person is no candidate.
 #[test]
 fn only_candidates_are_named() {
     let mut votes = Votes::default();
@@ -179,7 +179,7 @@ fn votes_end_after_a_minute() {
     }
 }
 
-/// Someone who was no candidate of earlier embeddings was at most as similar as the last one.
+/// A person without an earlier vote was at most as similar as its last candidate.
 #[test]
 fn late_candidates_begin_low() {
     let mut votes = Votes::default();

@@ -24,7 +24,7 @@ pub(super) struct Seen {
     pub(super) noise: f32,
 }
 
-/// A stream with a tracker whose state is stored between frames.
+/// A stream with a tracker. Its state is stored between frames.
 #[derive(Debug)]
 pub(super) struct Stream {
     people: Vec<Vec<f32>>,
