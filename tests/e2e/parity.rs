@@ -42,6 +42,7 @@ fn revision() -> Arc<Revision> {
         vision: plugin,
         policy: None,
         limits: &BTreeMap::new(),
+        settings: &BTreeMap::new(),
         tuning: &tuning,
     };
     Revision::stage(request, || {

@@ -51,6 +51,7 @@ fn revision(
         vision: load(vision),
         policy: policy.map(load),
         limits: &texts(limits),
+        settings: &BTreeMap::new(),
         tuning: &tuning,
     };
     Revision::stage(request, || {

@@ -68,6 +68,7 @@ impl Installation {
                 policy: digest("policy"),
                 manifest: &Pack::read_manifest(&root().join("models/installed"), pack).unwrap(),
                 limits: &BTreeMap::new(),
+                settings: &BTreeMap::new(),
             };
             let (former, current) = (inputs.former_id().to_string(), inputs.id().to_string());
             assert_eq!(revision["id"], former.as_str());

@@ -37,6 +37,11 @@ pub(super) fn change_error(error: ChangeError) -> ApiError {
         ChangeError::Active(_) => (StatusCode::CONFLICT, "active"),
         ChangeError::OtherRole { .. } => (StatusCode::CONFLICT, "other_part"),
         ChangeError::NoPrevious => (StatusCode::CONFLICT, "no_previous"),
+        ChangeError::Setting(_) | ChangeError::TooManySettings { .. } => {
+            (StatusCode::BAD_REQUEST, "invalid_setting")
+        }
+        ChangeError::NotSet { .. } => (StatusCode::CONFLICT, "setting_not_set"),
+        ChangeError::Retired(_) => (StatusCode::CONFLICT, "retired"),
         ChangeError::Limit(_) => (StatusCode::BAD_REQUEST, "invalid_limit"),
         ChangeError::Share => (StatusCode::BAD_REQUEST, "invalid_share"),
         ChangeError::TooMany { .. } => (StatusCode::CONFLICT, "too_many_revisions"),

@@ -61,6 +61,7 @@ pub fn app(
     Router::new()
         .route("/v1/revisions", post(push::push))
         .route("/v1/revisions/{id}/activate", post(revisions::activate))
+        .route("/v1/revisions/{id}/settings", post(revisions::configure))
         .route("/v1/rollback", post(revisions::roll_back))
         .route("/v1/revisions/{id}/canary", post(revisions::canary))
         .route("/v1/revisions/{id}/shadow", post(revisions::shadow))

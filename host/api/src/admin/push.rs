@@ -39,6 +39,9 @@ pub(super) struct PushQuery {
     /// NAME=VALUE, separated by commas.
     #[serde(default)]
     limits: String,
+    /// JSON object of texts, because values may have any character.
+    #[serde(default)]
+    settings: String,
     #[serde(default)]
     enrol: bool,
 }
@@ -79,6 +82,7 @@ pub(super) async fn push(
 /// Checks the parameters of a push, and reads its body.
 async fn read(admin: &Admin, query: PushQuery, body: Body) -> Result<Push, ApiError> {
     let limits = parse_limits(&query.limits)?;
+    let settings = parse_settings(&query.settings)?;
     let busy = "Another component is being uploaded; try again.";
     let permit = Arc::clone(&admin.uploads)
         .try_acquire_owned()
@@ -89,6 +93,7 @@ async fn read(admin: &Admin, query: PushQuery, body: Body) -> Result<Push, ApiEr
         policy_only: query.policy_only,
         digest: query.sha256,
         limits,
+        settings,
         enrol: query.enrol,
     };
     Ok(Push { request, permit })
@@ -114,6 +119,19 @@ fn parse_limits(text: &str) -> Result<BTreeMap<String, String>, ApiError> {
         }
     }
     Ok(limits)
+}
+
+/// Parses settings such as `{"rivals": "off"}`.
+fn parse_settings(text: &str) -> Result<BTreeMap<String, String>, ApiError> {
+    if text.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    serde_json::from_str(text).map_err(|error| {
+        ApiError::bad_request(
+            "invalid_setting",
+            format!("`settings` must be a JSON object of texts: {error}."),
+        )
+    })
 }
 
 /// Receives a component, as long as it arrives in time.

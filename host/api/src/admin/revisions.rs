@@ -1,10 +1,16 @@
 //! Routes that list revisions and change which ones serve.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::{Extension, Json};
+use bytes::Bytes;
 use serde::Deserialize;
 
-use rostro_service::deployment::{Actor, RevisionChange, RevisionStatus, Statuses};
+use rostro_service::deployment::{
+    Actor, Reconfiguration, RevisionChange, RevisionStatus, Statuses,
+};
 
 use super::state::{Admin, ChangeAnswer, find_status};
 use crate::error::ApiError;
@@ -70,6 +76,48 @@ pub(super) async fn activate(
             deployment.change(change, &actor)
         })
         .await
+}
+
+/// Body of a change of settings.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConfigureBody {
+    /// Settings that the new revision gets.
+    #[serde(default)]
+    settings: BTreeMap<String, String>,
+    /// Names of settings that it loses.
+    #[serde(default)]
+    unset: Vec<String>,
+}
+
+/// Stages a revision of the same components with other settings.
+pub(super) async fn configure(
+    State(admin): State<Admin>,
+    Extension(actor): Extension<Actor>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<ChangeAnswer>), ApiError> {
+    let ConfigureBody { settings, unset } = serde_json::from_slice(&body).map_err(|error| {
+        ApiError::bad_request(
+            "invalid_setting",
+            format!(
+                "The body must be a JSON object with `settings`, an object of texts, and `unset`, \
+                 a list of names: {error}."
+            ),
+        )
+    })?;
+    let answer = admin
+        .change(move |deployment| {
+            let id = deployment.find(&id)?;
+            deployment.configure(id, &Reconfiguration { settings, unset }, &actor)
+        })
+        .await?;
+    let status = if answer.changed {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::OK
+    };
+    Ok((status, answer))
 }
 
 pub(super) async fn canary(

@@ -31,6 +31,8 @@ mod tag {
     pub(super) const DETECTION_THRESHOLD: u8 = 5;
     pub(super) const SIMILARITY_THRESHOLD: u8 = 6;
     pub(super) const LIMIT: u8 = 7;
+    /// A setting of the revision's own, where `SETTING` is one of the pack.
+    pub(super) const OWN_SETTING: u8 = 8;
     /// Fields of a setting or a limit.
     pub(super) const KEY: u8 = 1;
     pub(super) const VALUE: u8 = 2;
@@ -60,6 +62,8 @@ pub struct RevisionInputs<'a> {
     pub manifest: &'a Manifest,
     /// Limits of the revision's own, by name.
     pub limits: &'a BTreeMap<String, String>,
+    /// Settings of the revision's own, by name.
+    pub settings: &'a BTreeMap<String, String>,
 }
 
 /// Sequence of tagged fields.
@@ -126,6 +130,9 @@ impl RevisionInputs<'_> {
         for (name, value) in self.limits {
             fields.add_entry(tag::LIMIT, name, value);
         }
+        for (name, value) in self.settings {
+            fields.add_entry(tag::OWN_SETTING, name, value);
+        }
         fields
     }
 
@@ -160,10 +167,16 @@ impl RevisionInputs<'_> {
             .limits
             .iter()
             .map(|(name, value)| format!("limit {name}={value}"));
+        // Programs of that time had none of these, so that no id of theirs changes.
+        let own = self
+            .settings
+            .iter()
+            .map(|(name, value)| format!("own setting {name}={value}"));
         let texts: Vec<String> = models
             .chain(settings)
             .chain([thresholds])
             .chain(limits)
+            .chain(own)
             .collect();
         let components = [self.vision.0, self.policy.unwrap_or(self.vision).0];
         let parts = components
@@ -241,11 +254,14 @@ mod tests {
         BTreeMap::from([("memory-mib".to_owned(), "64".to_owned())])
     }
 
+    static NO_SETTINGS: BTreeMap<String, String> = BTreeMap::new();
+
     fn inputs<'a>(
         manifest: &'a Manifest,
         limits: &'a BTreeMap<String, String>,
     ) -> RevisionInputs<'a> {
         RevisionInputs {
+            settings: &NO_SETTINGS,
             vision: Sha256Digest([1; 32]),
             policy: Some(Sha256Digest([2; 32])),
             manifest,
@@ -295,6 +311,14 @@ mod tests {
             ids.push(inputs(&changed, &limits).id());
         }
         ids.push(inputs(&base, &BTreeMap::new()).id());
+        let own = BTreeMap::from([("tracking".to_owned(), "off".to_owned())]);
+        ids.push(
+            RevisionInputs {
+                settings: &own,
+                ..inputs(&base, &limits)
+            }
+            .id(),
+        );
         let policy = None;
         ids.push(
             RevisionInputs {

@@ -27,7 +27,7 @@ use crate::half::PerHalf;
 use crate::limits::LimitError;
 use crate::settings::Settings;
 use crate::settings::declared::{self, InvalidValue};
-use crate::settings::names::SettingNames;
+use crate::settings::names::{SettingNames, UnknownSettings};
 use crate::validate::InvalidOutput;
 
 /// Grey PNG of one pixel.
@@ -60,6 +60,8 @@ pub struct StageRequest<'a> {
     pub policy: Option<CompiledComponent>,
     /// Limits of the revision's own, by name.
     pub limits: &'a BTreeMap<String, String>,
+    /// Settings of the revision's own, by name.
+    pub settings: &'a BTreeMap<String, String>,
     /// Options of the operator.
     pub tuning: &'a Tuning,
 }
@@ -134,6 +136,9 @@ pub enum StageError {
     /// A setting does not follow the type that the component declares.
     #[error("{0}; correct it in --setting or in the pack's manifest")]
     SettingType(#[from] InvalidValue),
+    /// The revision has a setting that its components do not know.
+    #[error("{0}; push it again without it")]
+    UnknownSettings(#[from] UnknownSettings),
     /// A component fails in `describe`.
     #[error("the pipeline cannot describe itself: {0}")]
     Describe(#[source] RunError),
@@ -192,6 +197,7 @@ impl Revision {
             vision,
             policy,
             limits: own_limits,
+            settings: revision_settings,
             tuning,
         } = request;
         let limits = Arc::new(vision.limits().at_most(own_limits)?);
@@ -203,9 +209,10 @@ impl Revision {
             thresholds: thresholds(pack, tuning),
             max_pixels: tuning.max_pixels,
             models: HashMap::new(),
-            own: own_settings(pack, tuning),
+            own: own_settings(pack, tuning, revision_settings),
         };
         let described = describe_both(&vision, policy.as_ref(), &settings, &scope)?;
+        described.names.check(revision_settings)?;
         let mut vision_settings = settings_of(&vision, &described.vision, &settings)?;
         let policy_settings = match (&policy, &described.policy) {
             (Some(policy), Some(description)) => settings_of(policy, description, &settings)?,
@@ -227,6 +234,7 @@ impl Revision {
             policy: policy.as_ref().map(CompiledComponent::digest),
             manifest: pack.manifest(),
             limits: own_limits,
+            settings: revision_settings,
         }
         .id();
         let decides = policy
@@ -403,10 +411,15 @@ fn thresholds(pack: &Pack, tuning: &Tuning) -> Thresholds {
     }
 }
 
-/// Returns the pack's settings, overridden by the operator's.
-fn own_settings(pack: &Pack, tuning: &Tuning) -> BTreeMap<String, String> {
+/// Returns the pack's settings, overridden by the operator's, and these by the revision's.
+fn own_settings(
+    pack: &Pack,
+    tuning: &Tuning,
+    revision: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut own = pack.manifest().settings.clone();
     own.extend(tuning.own.clone());
+    own.extend(revision.clone());
     own
 }
 

@@ -9,6 +9,8 @@ use serde::Serialize;
 pub enum Action {
     /// Upload of a component.
     Push,
+    /// New revision of the same components with other settings.
+    ChangeSettings,
     /// Staging of a component from the folder.
     Stage,
     /// Activation of a revision.
@@ -100,6 +102,7 @@ impl Action {
         const WRITE: &[ActionOutcome] = &[Done, Unchanged, Failed];
         match self {
             Self::Push
+            | Self::ChangeSettings
             | Self::Rollback
             | Self::Canary
             | Self::EndCanary

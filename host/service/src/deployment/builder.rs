@@ -240,6 +240,7 @@ impl RevisionBuilder {
             vision,
             policy,
             limits: &spec.limits,
+            settings: &spec.settings,
             tuning: &self.tuning,
         };
         let revision = Revision::stage(request, scope)?;

@@ -200,6 +200,29 @@ pub enum ChangeError {
         /// The maximum.
         most: usize,
     },
+    /// The revision's components are gone.
+    #[error("the revision {0} is retired; push its component again with the settings")]
+    Retired(String),
+    /// A setting to unset is not one of the revision's own.
+    #[error(
+        "the revision {revision} has no setting `{name}` of its own; `rostro pipeline list --json` \
+         shows those that it has"
+    )]
+    NotSet {
+        /// The revision.
+        revision: String,
+        /// Name of the setting.
+        name: String,
+    },
+    /// A setting is longer than a component can declare.
+    #[error("the setting `{0}` has a name of over 64 bytes or a value of over 4096")]
+    Setting(String),
+    /// A revision has too many settings.
+    #[error("a revision has at most {most} settings of its own")]
+    TooManySettings {
+        /// The maximum.
+        most: usize,
+    },
     /// The bytes do not have the expected digest.
     #[error(
         "{size} bytes with the SHA-256 {received} arrived, not those with {expected}: send it again"

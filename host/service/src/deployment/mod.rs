@@ -53,7 +53,7 @@ pub use change::{ChangeError, ChangeOutcome, RevisionChange};
 pub(crate) use counterparts::{Counterpart, EnrollTargets};
 pub use folder::FolderAction;
 pub use follow::FollowError;
-pub use push::PushRequest;
+pub use push::{PushRequest, Reconfiguration};
 pub(crate) use ready::breaker::TripCounts;
 pub(crate) use ready::{Outcome, ReadyRevision};
 pub use record::ConfiguredTexts;

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rostro_common::digest::Sha256Digest;
+use rostro_common::text::sanitize_name;
 use rostro_sandbox::component::error::ComponentError;
 use rostro_sandbox::component::functions;
 use rostro_sandbox::half::Half;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
+use rostro_sandbox::settings::declared::VALUE;
 
 use super::builder::{StagedRevision, StagingOutcome};
 use super::record::{Record, RevisionEntry, RevisionSpec, Status};
@@ -34,8 +36,19 @@ pub struct PushRequest {
     pub digest: Option<Sha256Digest>,
     /// Limits tighter than the service's, by name.
     pub limits: BTreeMap<String, String>,
+    /// Settings of its own, by name.
+    pub settings: BTreeMap<String, String>,
     /// Whether enrolments are embedded for it before it is activated.
     pub enrol: bool,
+}
+
+/// Settings to change in a copy of a revision.
+#[derive(Debug, Default)]
+pub struct Reconfiguration {
+    /// Settings of its own that it gets, by name.
+    pub settings: BTreeMap<String, String>,
+    /// Names of settings of its own that it loses.
+    pub unset: Vec<String>,
 }
 
 impl Deployment {
@@ -47,10 +60,13 @@ impl Deployment {
     /// If it cannot become a revision at all.
     pub fn push(&self, request: PushRequest, actor: &Actor) -> Result<ChangeOutcome, ChangeError> {
         let mut detail = format!("SHA-256 {}", Sha256Digest::of(&request.bytes));
-        let enrol = request.enrol;
-        let outcome = self.add_revision(request);
+        let PushRequest { bytes, enrol, .. } = &request;
+        let enrol = *enrol;
+        let outcome = self
+            .spec(&request)
+            .and_then(|spec| self.add_revision(&spec, Some(bytes), enrol));
         if let Ok(ChangeOutcome { id, .. }) = outcome {
-            detail.push_str(&self.limits_detail(id));
+            detail.push_str(&self.spec_detail(id));
         }
         if enrol {
             detail.push_str(", sees enrolment photos");
@@ -59,28 +75,86 @@ impl Deployment {
         outcome
     }
 
-    /// Returns a revision's own limits for the audit log.
-    fn limits_detail(&self, id: Sha256Digest) -> String {
-        let state = self.locked();
-        let limits: Vec<String> = state
-            .record
-            .entry(id)
-            .into_iter()
-            .flat_map(|entry| &entry.spec.limits)
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        if limits.is_empty() {
-            String::new()
-        } else {
-            format!(", held to {}", limits.join(", "))
+    /// Adds a revision of the same components as another one with other settings, to be staged in
+    /// the background.
+    ///
+    /// # Errors
+    ///
+    /// If the other revision is unknown or its components are gone.
+    pub fn configure(
+        &self,
+        id: Sha256Digest,
+        change: &Reconfiguration,
+        actor: &Actor,
+    ) -> Result<ChangeOutcome, ChangeError> {
+        let outcome = self
+            .reconfigured(id, change)
+            .and_then(|(spec, enrol)| self.add_revision(&spec, None, enrol));
+        let mut detail = format!("of {}", id.short());
+        if let Ok(ChangeOutcome { id, .. }) = outcome {
+            detail.push_str(&self.spec_detail(id));
         }
+        self.record_change(actor, Action::ChangeSettings, &detail, &outcome);
+        outcome
     }
 
-    fn add_revision(&self, request: PushRequest) -> Result<ChangeOutcome, ChangeError> {
-        let PushRequest { bytes, enrol, .. } = &request;
-        let spec = self.spec(&request)?;
-        let id = self.builder.id(&spec)?;
-        let former_id = self.builder.former_id(&spec);
+    /// Returns the parts of a revision with changed settings, and whether it sees enrolments.
+    fn reconfigured(
+        &self,
+        id: Sha256Digest,
+        change: &Reconfiguration,
+    ) -> Result<(RevisionSpec, bool), ChangeError> {
+        let state = self.locked();
+        let entry = state.record.entry(id);
+        let entry = entry.ok_or_else(|| ChangeError::Unknown(id.to_string()))?;
+        if !entry.status.needs_components() {
+            return Err(ChangeError::Retired(id.short()));
+        }
+        let mut spec = entry.spec.clone();
+        if let Some(name) = change
+            .unset
+            .iter()
+            .find(|name| !spec.settings.contains_key(*name))
+        {
+            return Err(ChangeError::NotSet {
+                revision: id.short(),
+                name: sanitize_name(name),
+            });
+        }
+        spec.settings.retain(|name, _| !change.unset.contains(name));
+        spec.settings.extend(change.settings.clone());
+        check_settings(&spec.settings)?;
+        Ok((spec, entry.enrol))
+    }
+
+    /// Returns a revision's own limits and settings for the audit log.
+    fn spec_detail(&self, id: Sha256Digest) -> String {
+        let state = self.locked();
+        let pairs = |texts: &BTreeMap<String, String>| {
+            let pairs = texts.iter().map(|(name, value)| format!("{name}={value}"));
+            shortened(&pairs.collect::<Vec<_>>().join(", "))
+        };
+        let mut detail = String::new();
+        if let Some(RevisionEntry { spec, .. }) = state.record.entry(id) {
+            if !spec.limits.is_empty() {
+                detail.push_str(&format!(", held to {}", pairs(&spec.limits)));
+            }
+            if !spec.settings.is_empty() {
+                detail.push_str(&format!(", with {}", pairs(&spec.settings)));
+            }
+        }
+        detail
+    }
+
+    /// Adds a revision. Without `bytes`, the components are stored already.
+    fn add_revision(
+        &self,
+        spec: &RevisionSpec,
+        bytes: Option<&Vec<u8>>,
+        enrol: bool,
+    ) -> Result<ChangeOutcome, ChangeError> {
+        let id = self.builder.id(spec)?;
+        let former_id = self.builder.former_id(spec);
         let mut state = self.locked();
         let store = &**self.builder.people.store();
         let outcome = self.commit_locked(&mut state, |draft| {
@@ -88,8 +162,8 @@ impl Deployment {
             if let Some(entry) = record.entry_mut(id)
                 && entry.status.is_wanted()
             {
-                entry.enrol |= *enrol;
-                if store.is_shared() {
+                entry.enrol |= enrol;
+                if let Some(bytes) = bytes.filter(|_| store.is_shared()) {
                     // What the database has may be damaged.
                     self.state_folder.keep_in(store, bytes)?;
                 }
@@ -102,7 +176,9 @@ impl Deployment {
                 return Err(ChangeError::TooMany { most: READY + 2 });
             }
             // Under the lock, because another change sweeps components that no revision needs.
-            self.state_folder.keep_in(store, bytes)?;
+            if let Some(bytes) = bytes {
+                self.state_folder.keep_in(store, bytes)?;
+            }
             record.revisions.retain(|entry| entry.id != id);
             record.revisions.push(RevisionEntry {
                 id,
@@ -110,7 +186,7 @@ impl Deployment {
                 spec: spec.clone(),
                 about: None,
                 since: now(),
-                enrol: *enrol,
+                enrol,
                 status: Status::Staging,
             });
             record.forget_old(REMEMBERED);
@@ -169,11 +245,19 @@ impl Deployment {
                 .tightened(&request.limits)?
                 .named(request.limits.keys()),
         );
+        // So does the active half keep its settings.
+        let mut settings = match policy {
+            Some(_) => active.settings.clone(),
+            None => BTreeMap::new(),
+        };
+        settings.extend(request.settings.clone());
+        check_settings(&settings)?;
         Ok(RevisionSpec {
             vision,
             policy,
             pack: request.pack.clone().unwrap_or_else(|| active.pack.clone()),
             limits,
+            settings,
         })
     }
 
@@ -335,4 +419,22 @@ fn staging_entry(record: &mut Record, id: Sha256Digest) -> Option<&mut RevisionE
     record
         .entry_mut(id)
         .filter(|entry| entry.status == Status::Staging)
+}
+
+/// Most settings of one revision's own.
+const SETTINGS: usize = 64;
+
+/// Longest name of a setting, in bytes.
+const SETTING_NAME: usize = 64;
+
+/// Refuses settings beyond what a component can declare. Staging compares them with what it does.
+fn check_settings(settings: &BTreeMap<String, String>) -> Result<(), ChangeError> {
+    let invalid = settings
+        .iter()
+        .find(|(name, value)| name.len() > SETTING_NAME || value.len() > VALUE);
+    match invalid {
+        Some((name, _)) => Err(ChangeError::Setting(sanitize_name(name))),
+        None if settings.len() > SETTINGS => Err(ChangeError::TooManySettings { most: SETTINGS }),
+        None => Ok(()),
+    }
 }

@@ -46,6 +46,7 @@ impl Configured {
             },
             pack: self.pack.clone(),
             limits: BTreeMap::new(),
+            settings: BTreeMap::new(),
         })
     }
 }
@@ -282,6 +283,7 @@ mod tests {
             policy: None,
             pack: "testing".to_owned(),
             limits: BTreeMap::new(),
+            settings: BTreeMap::new(),
         }
     }
 

@@ -105,6 +105,9 @@ pub struct RevisionStatus {
     /// Its own limits, or the service's where those are tighter now.
     #[serde(default)]
     pub limits: BTreeMap<String, String>,
+    /// Its own settings, which override those of the configuration and the pack.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
     /// The contract of its embeddings.
     pub contract: Option<String>,
     /// SHA-256 of the component that serves vision.
@@ -266,6 +269,7 @@ fn status(
         policy: about.map(|about| format!("{} {}", about.policy, about.policy_version)),
         pack: entry.spec.pack.clone(),
         limits: effective_limits(service, &entry.spec.limits),
+        settings: entry.spec.settings.clone(),
         contract: about.map(|about| about.contract.clone()),
         vision_sha256: entry.spec.vision,
         policy_sha256: entry.spec.policy.unwrap_or(entry.spec.vision),

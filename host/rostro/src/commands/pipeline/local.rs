@@ -242,6 +242,7 @@ impl LocalRuntime {
             vision,
             policy,
             limits: &none,
+            settings: &none,
             tuning: &self.tuning,
         };
         let staged = Revision::stage(request, || (Instant::now() + timeout).into());

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::commands::client::{TokenArgs, TrustArgs};
+use crate::config::key_value;
 use crate::logging;
 use bench::BenchArgs;
 use diff::DiffArgs;
@@ -69,6 +70,11 @@ pub(crate) enum PipelineCommand {
         /// docs/sandbox.md lists all limits.
         #[arg(long = "limit", value_name = "NAME=VALUE")]
         limits: Vec<String>,
+        /// Setting of the revision's own, which overrides the service's (repeatable)
+        ///
+        /// `rostro pipeline check` shows those that a component knows.
+        #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = key_value)]
+        settings: Vec<(String, String)>,
         /// Also embed enrolments with it before it is activated
         ///
         /// It then sees the photos of people who are enrolled.
@@ -80,6 +86,25 @@ pub(crate) enum PipelineCommand {
         /// Activate it even if people must be re-enrolled for it
         #[arg(long, requires = "activate")]
         allow_contract_change: bool,
+        /// Seconds to wait until it is staged
+        #[arg(long, default_value_t = 180, value_name = "SECONDS")]
+        timeout: u64,
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Stage a revision of the same components with other settings
+    Configure {
+        /// First digits of its id
+        revision: String,
+        /// Setting that the new revision gets (repeatable)
+        #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = key_value)]
+        settings: Vec<(String, String)>,
+        /// Setting of the revision's own that the new one loses (repeatable)
+        #[arg(long, value_name = "KEY")]
+        unset: Vec<String>,
+        /// Activate it once it is staged
+        #[arg(long)]
+        activate: bool,
         /// Seconds to wait until it is staged
         #[arg(long, default_value_t = 180, value_name = "SECONDS")]
         timeout: u64,

@@ -1,5 +1,6 @@
 //! Commands that use a running service's admin interface.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -102,6 +103,12 @@ pub(crate) enum OperateError {
     },
 }
 
+/// Limits and settings of a revision's own.
+struct OwnValues<'a> {
+    limits: &'a [String],
+    settings: BTreeMap<String, String>,
+}
+
 /// Pushed revision as `--json` prints it.
 #[derive(Serialize)]
 struct PushedRevision<'a> {
@@ -125,6 +132,7 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
             pack,
             policy_only,
             limits,
+            settings,
             enrol,
             activate,
             allow_contract_change,
@@ -132,26 +140,25 @@ pub(super) fn run(command: PipelineCommand) -> Result<(), OperateError> {
             service,
         } => {
             let client = AdminClient::new(&service)?;
-            let ChangeAnswer { changed, revision } =
-                client.push(&file, pack.as_deref(), (policy_only, enrol), &limits)?;
-            let staged = client.wait(revision, timeout)?;
-            if activate && !changed && !service.json {
-                say("already staged");
-            }
-            let pushed = PushedRevision {
-                revision: &staged,
-                changed,
+            let own = OwnValues {
+                limits: &limits,
+                settings: settings.into_iter().collect(),
             };
-            match activate {
-                true => client.print_change(client.activate(
-                    &staged.id.to_string(),
-                    allow_contract_change,
-                    false,
-                )?),
-                false if changed => client.print(&pushed, || format!("staged {}", line(&staged))),
-                false => client.print(&pushed, || format!("already staged: {}", line(&staged))),
-            }
-            Ok(())
+            let answer = client.push(&file, pack.as_deref(), (policy_only, enrol), &own)?;
+            client.finish_staging(answer, timeout, activate.then_some(allow_contract_change))
+        }
+        PipelineCommand::Configure {
+            revision,
+            settings,
+            unset,
+            activate,
+            timeout,
+            service,
+        } => {
+            let client = AdminClient::new(&service)?;
+            let settings = settings.into_iter().collect();
+            let answer = client.configure(&revision, &settings, &unset)?;
+            client.finish_staging(answer, timeout, activate.then_some(false))
         }
         PipelineCommand::List { service } => {
             let client = AdminClient::new(&service)?;
@@ -304,12 +311,51 @@ impl<'s> AdminClient<'s> {
         ))
     }
 
+    fn configure(
+        &self,
+        revision: &str,
+        settings: &BTreeMap<String, String>,
+        unset: &[String],
+    ) -> Result<ChangeAnswer, OperateError> {
+        let body = serde_json::json!({ "settings": settings, "unset": unset });
+        let path = format!("/v1/revisions/{}/settings", digits(revision));
+        self.send(&path, body.to_string().as_bytes())
+    }
+
+    /// Waits until a revision is staged, activates it if that is wanted, and prints the result.
+    /// `activate` says whether people may have to be re-enrolled for it.
+    fn finish_staging(
+        &self,
+        ChangeAnswer { changed, revision }: ChangeAnswer,
+        timeout: u64,
+        activate: Option<bool>,
+    ) -> Result<(), OperateError> {
+        let staged = self.wait(revision, timeout)?;
+        if activate.is_some() && !changed && !self.service.json {
+            say("already staged");
+        }
+        let pushed = PushedRevision {
+            revision: &staged,
+            changed,
+        };
+        match activate {
+            Some(allow_contract_change) => self.print_change(self.activate(
+                &staged.id.to_string(),
+                allow_contract_change,
+                false,
+            )?),
+            None if changed => self.print(&pushed, || format!("staged {}", line(&staged))),
+            None => self.print(&pushed, || format!("already staged: {}", line(&staged))),
+        }
+        Ok(())
+    }
+
     fn push(
         &self,
         file: &Path,
         pack: Option<&str>,
         (policy_only, enrol): (bool, bool),
-        limits: &[String],
+        own: &OwnValues<'_>,
     ) -> Result<ChangeAnswer, OperateError> {
         let bytes =
             read_at_most(file, MAX_COMPONENT_BYTES).map_err(|cause| OperateError::Unreadable {
@@ -323,7 +369,12 @@ impl<'s> AdminClient<'s> {
             // Sent only if set, because earlier versions refuse the parameter.
             query.append_pair("enrol", "true");
         }
-        query.append_pair("limits", &limits.join(","));
+        query.append_pair("limits", &own.limits.join(","));
+        if !own.settings.is_empty() {
+            // As for `enrol`.
+            let settings = serde_json::json!(own.settings).to_string();
+            query.append_pair("settings", &settings);
+        }
         pack.into_iter().for_each(|pack| {
             query.append_pair("pack", pack);
         });

@@ -1,5 +1,7 @@
 //! Table of revisions.
 
+use std::collections::BTreeMap;
+
 use rostro_common::text::sanitize;
 use rostro_sandbox::settings::names::format_unknown;
 use rostro_service::deployment::{RevisionState, RevisionStatus, Statuses};
@@ -86,14 +88,14 @@ fn note(revision: &RevisionStatus, is_configured: bool) -> String {
             counts.same_face, counts.faces, counts.same_identity, counts.frames, counts.failed, counts.skipped
         )
     });
-    let limits = (!revision.limits.is_empty()).then(|| {
-        let limits: Vec<String> = revision
-            .limits
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        format!("held to {}", limits.join(", "))
-    });
+    let pairs = |texts: &BTreeMap<String, String>| {
+        let pairs = texts.iter().map(|(name, value)| format!("{name}={value}"));
+        pairs.collect::<Vec<_>>().join(", ")
+    };
+    let limits =
+        (!revision.limits.is_empty()).then(|| format!("held to {}", pairs(&revision.limits)));
+    let settings = (!revision.settings.is_empty())
+        .then(|| format!("with {}", sanitize(&pairs(&revision.settings))));
     let unknown = (!revision.unknown_settings.is_empty()).then(|| {
         format!(
             "does not know the {}",
@@ -108,8 +110,12 @@ fn note(revision: &RevisionStatus, is_configured: bool) -> String {
     );
     let configured = (is_configured && is_waiting).then(|| "made by the configuration".to_owned());
     let nodes = nodes(revision);
-    [share, agreement, limits, enrol, configured, unknown, nodes]
+    let notes = [
+        share, agreement, limits, settings, enrol, configured, unknown,
+    ];
+    notes
         .into_iter()
+        .chain([nodes])
         .flatten()
         .collect::<Vec<_>>()
         .join("; ")

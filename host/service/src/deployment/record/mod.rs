@@ -28,6 +28,9 @@ pub(crate) struct RevisionSpec {
     /// Limits tighter than the service's, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, String>,
+    /// Settings of its own, by name. They override those of the configuration and the pack.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
 
 impl RevisionSpec {
@@ -38,6 +41,7 @@ impl RevisionSpec {
             policy: self.policy,
             manifest,
             limits: &self.limits,
+            settings: &self.settings,
         }
     }
 

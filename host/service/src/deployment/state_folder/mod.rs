@@ -325,6 +325,7 @@ mod tests {
             policy: None,
             pack: "testing".to_owned(),
             limits: BTreeMap::new(),
+            settings: BTreeMap::new(),
         };
         let entry = RevisionEntry {
             former_id: None,
