@@ -72,7 +72,8 @@ use numbers::OwnChanges;
 use revisions::revisions_text;
 use templates::TemplateKeys;
 
-pub use audit::{read_audit_keys, read_audit_lines};
+pub(crate) use audit::insert_command_lines;
+pub use audit::{AuditLineOf, append_audit_lines, read_audit_keys, read_audit_lines};
 pub use damage::{DamagedRow, find_damage};
 pub use restore::{Restored, begin_epoch};
 

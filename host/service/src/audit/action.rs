@@ -53,6 +53,14 @@ pub enum Action {
     Import,
     /// Replacement of a person by an import.
     ImportPerson,
+    /// Drain of a node.
+    Drain,
+    /// End of a drain.
+    EndDrain,
+    /// Permission for answers without a lease.
+    StaleReads,
+    /// End of that permission.
+    EndStaleReads,
 }
 
 /// Outcome of an action.
@@ -84,7 +92,7 @@ impl ActionOutcome {
     }
 
     /// Returns the outcome of a change that was not refused.
-    pub(crate) fn of_change(changed: bool) -> Self {
+    pub fn of_change(changed: bool) -> Self {
         if changed { Self::Done } else { Self::Unchanged }
     }
 }
@@ -100,6 +108,8 @@ impl Action {
         const WRITE: &[ActionOutcome] = &[Done, Unchanged, Failed];
         match self {
             Self::Push
+            | Self::Drain
+            | Self::EndDrain
             | Self::Rollback
             | Self::Canary
             | Self::EndCanary
@@ -122,6 +132,8 @@ impl Action {
             Self::ListDuplicates => (&[Done], false),
             Self::Import => (&[Begun, Done, Failed], false),
             Self::ImportPerson => (&[Done], true),
+            Self::StaleReads => (&[Done], false),
+            Self::EndStaleReads => (&[Done, Unchanged], false),
         }
     }
 }

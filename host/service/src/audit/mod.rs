@@ -298,6 +298,32 @@ impl Audit {
     }
 }
 
+/// Makes the line of a command that has no open log: an action of no person and no revision.
+pub fn command_line(
+    actor: &Actor,
+    action: Action,
+    outcome: ActionOutcome,
+    detail: &str,
+) -> Vec<u8> {
+    debug_assert!(action.rule().0.contains(&outcome) && !action.rule().1);
+    let line = AuditLine {
+        time: &Timestamp::now().to_string(),
+        node: None,
+        request: None,
+        who: &actor.who,
+        from: &actor.from,
+        action,
+        outcome,
+        revision: None,
+        person: None,
+        person_key: None,
+        detail,
+    };
+    let mut text = serde_json::to_vec(&line).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
 /// Returns the paths of the log and of its keys in a state folder.
 pub fn files(state: &Path) -> (PathBuf, PathBuf) {
     (state.join(AUDIT_LOG), state.join(KEYS))
