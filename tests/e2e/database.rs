@@ -318,7 +318,7 @@ fn damaged_row_is_named() {
 }
 
 /// Runs `rostro database check`. Returns its success, and all that it wrote.
-fn check(database: &OwnDatabase, flags: &[&str]) -> (bool, String) {
+pub(crate) fn check(database: &OwnDatabase, flags: &[&str]) -> (bool, String) {
     let output = rostro()
         .args(["database", "check", "--database", database.url()])
         .args(flags)

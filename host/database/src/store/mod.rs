@@ -76,6 +76,7 @@ pub(crate) use audit::insert_command_lines;
 pub use audit::{AuditLineOf, append_audit_lines, read_audit_keys, read_audit_lines};
 pub use damage::{DamagedRow, find_damage};
 pub use restore::{Restored, begin_epoch};
+pub use revisions::{StoredRevisions, find_components};
 
 /// Time to wait at least for the lock, because the server needs a moment to notice the end of a
 /// service.
