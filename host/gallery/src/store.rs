@@ -375,6 +375,16 @@ pub trait Store: Send + Sync + fmt::Debug {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Writes back keys of people that are missing in the database or differ there. Returns their
+    /// number.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written.
+    fn restore_audit_keys(&self, _keys: &[AuditKey]) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Removes the keys of people that were made at these times.
     ///
     /// # Errors

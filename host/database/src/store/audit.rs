@@ -152,6 +152,26 @@ impl PostgresStore {
         })
     }
 
+    /// Writes back keys that are missing or differ. Returns their number.
+    pub(super) fn restore_keys(&self, keys: &[AuditKey]) -> Result<u64, DatabaseError> {
+        let made: Vec<String> = keys.iter().map(|key| key.made.to_string()).collect();
+        let bytes = keys.iter().map(|key| key.key.to_bytes().to_vec());
+        let bytes: Vec<Vec<u8>> = bytes.collect();
+        self.database.count(StatementKind::Audit);
+        self.database.wait(async {
+            let client = self.database.client().await?;
+            Ok(client
+                .execute(
+                    "INSERT INTO audit_key (made, key) \
+                     SELECT made, key FROM unnest($1::text[], $2::bytea[]) AS known (made, key) \
+                     ON CONFLICT (made) DO UPDATE SET key = excluded.key \
+                     WHERE audit_key.key <> excluded.key",
+                    &[&made, &bytes],
+                )
+                .await?)
+        })
+    }
+
     /// Removes the keys that were made at these times.
     pub(super) fn remove_keys(&self, made: &[Timestamp]) -> Result<(), DatabaseError> {
         let made: Vec<String> = made.iter().map(Timestamp::to_string).collect();

@@ -581,6 +581,10 @@ impl Store for PostgresStore {
         self.add_key(key, newest).map_err(io::Error::other)
     }
 
+    fn restore_audit_keys(&self, keys: &[AuditKey]) -> io::Result<u64> {
+        self.restore_keys(keys).map_err(io::Error::other)
+    }
+
     fn remove_audit_keys(&self, made: &[Timestamp]) -> io::Result<()> {
         self.remove_keys(made).map_err(io::Error::other)
     }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rostro_common::shutdown::Shutdown;
+use rostro_service::audit::Audit;
 use rostro_service::deployment::Deployment;
 use rostro_service::people::{PendingPeople, People};
 
@@ -50,15 +51,20 @@ pub(super) async fn follow_changes(
     }
 }
 
-/// Removes expired lines of the audit log once a day.
-pub(super) async fn remove_old_audit_lines(deployment: Arc<Deployment>) {
+/// Writes back removed keys of the audit log each minute, and removes expired lines once a day.
+pub(super) async fn maintain_audit_log(deployment: Arc<Deployment>) {
     loop {
-        tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
-        let deployment = Arc::clone(&deployment);
-        if let Err(error) =
-            tokio::task::spawn_blocking(move || deployment.audit().remove_old()).await
-        {
-            tracing::error!("cannot remove old lines of the audit log: {error}");
+        for _ in 0..24 * 60 {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            run_on_audit_log(&deployment, Audit::write_back_keys).await;
         }
+        run_on_audit_log(&deployment, Audit::remove_old).await;
+    }
+}
+
+async fn run_on_audit_log(deployment: &Arc<Deployment>, work: fn(&Audit)) {
+    let deployment = Arc::clone(deployment);
+    if let Err(error) = tokio::task::spawn_blocking(move || work(deployment.audit())).await {
+        tracing::error!("cannot maintain the audit log: {error}");
     }
 }

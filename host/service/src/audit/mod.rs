@@ -270,6 +270,28 @@ impl Audit {
         self.remove_before(Timestamp::now());
     }
 
+    /// Writes back keys of people that were removed from the database. A removed file is written with
+    /// the next line.
+    pub fn write_back_keys(&self) {
+        let Ok(cutoff) = Timestamp::now().checked_sub(self.keep) else {
+            return;
+        };
+        let keys = self.locked().keys.shared_after(cutoff);
+        if keys.is_empty() {
+            return;
+        }
+        match self.store.restore_audit_keys(&keys) {
+            Ok(0) => {}
+            Ok(keys) => tracing::error!(
+                keys,
+                "keys of the audit log were missing in the database and were written again, because no line of a person can be found without them"
+            ),
+            Err(error) => {
+                tracing::debug!("cannot compare the keys of the audit log: {error}");
+            }
+        }
+    }
+
     fn remove_before(&self, now: Timestamp) {
         let Ok(cutoff) = now.checked_sub(self.keep) else {
             return;
