@@ -475,6 +475,27 @@ fn folder_moves_with_revisions() {
     assert_eq!(server.people_files().len(), 1);
 }
 
+/// An export that is refused leaves neither folders nor files.
+#[test]
+fn refused_export_leaves_nothing() {
+    let (database, folder) = (migrated(), tempfile::tempdir().unwrap());
+    let refuse = |more: &[&str], reason: &str| {
+        let refused = move_between(&database, "export", &folder.path().join("new"), more);
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            !refused.status.success() && error.contains(reason),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    };
+    let server = on(&database).start();
+    enroll(&server, "alice");
+    refuse(&[], "uses this database");
+    drop(server);
+    database.execute("UPDATE rostro.component SET bytes = 'x'");
+    refuse(&["--wait-for-lock", "10"], "do not have its digest");
+}
+
 /// A component that an active revision lacks refuses the import, and the database stays as it was.
 #[test]
 fn import_needs_components() {

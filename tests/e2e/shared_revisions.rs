@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::database::{enroll, migrated, on};
+use crate::database::{check, enroll, migrated, on};
 use crate::hammer::{Activation, Hammer};
 use crate::harness::{Options, Server, component, drawn, eventually};
 use crate::operator::bytes;

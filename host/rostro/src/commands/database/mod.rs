@@ -3,7 +3,10 @@
 
 mod check;
 
-use std::path::PathBuf;
+use std::cmp::Reverse;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
@@ -187,11 +190,17 @@ pub(crate) fn run(args: &DatabaseArgs) -> Result<(), DatabaseCommandError> {
         }
         DatabaseCommand::Import(args) => {
             let stores = LockedStores::open(args, database, Direction::Import)?;
-            stores.copy(Direction::Import, args.replace)?;
+            let revisions = stores.copy_revisions(Direction::Import, args.replace)?;
+            stores.copy_people(Direction::Import, args.replace, revisions)?;
         }
         DatabaseCommand::Export(args) => {
-            let stores = LockedStores::open(args, database, Direction::Export)?;
-            stores.copy(Direction::Export, args.replace)?;
+            let folders = NewFolders::of([&args.gallery, &args.state.folder]);
+            let begun = LockedStores::open(args, database, Direction::Export).and_then(|stores| {
+                let revisions = stores.copy_revisions(Direction::Export, args.replace)?;
+                Ok((stores, revisions))
+            });
+            let (stores, revisions) = begun.inspect_err(|_| folders.remove())?;
+            stores.copy_people(Direction::Export, args.replace, revisions)?;
         }
         DatabaseCommand::Check(args) => check::run(&database, args)?,
     }
@@ -242,13 +251,22 @@ impl LockedStores {
         Ok(stores)
     }
 
-    /// Copies everything. The revisions come first, because people who are recognised by another
-    /// pipeline than theirs would not be found.
-    fn copy(&self, direction: Direction, replace: bool) -> Result<(), DatabaseCommandError> {
-        let (from, to): (&dyn Store, &dyn Store) = match direction {
+    /// Returns the source and the target.
+    fn ends(&self, direction: Direction) -> (&dyn Store, &dyn Store) {
+        match direction {
             Direction::Import => (&self.folder, &self.database),
             Direction::Export => (&self.database, &self.folder),
-        };
+        }
+    }
+
+    /// Copies the revisions, unless the target has people. Returns their number. They come first,
+    /// because people who are recognised by another pipeline than theirs would not be found.
+    fn copy_revisions(
+        &self,
+        direction: Direction,
+        replace: bool,
+    ) -> Result<usize, DatabaseCommandError> {
+        let (from, to) = self.ends(direction);
         check_target(to, replace)?;
         let revisions = match &self.state {
             Some(state) => copy_revisions(state, from, to, replace)?,
@@ -260,7 +278,52 @@ impl LockedStores {
                 revision.short()
             ));
         }
-        copy_people(from, to, replace, revisions.revisions)
+        Ok(revisions.revisions)
+    }
+
+    fn copy_people(
+        &self,
+        direction: Direction,
+        replace: bool,
+        revisions: usize,
+    ) -> Result<(), DatabaseCommandError> {
+        let (from, to) = self.ends(direction);
+        copy_people(from, to, replace, revisions)
+    }
+}
+
+/// Folders that did not exist before an export.
+struct NewFolders {
+    folders: Vec<PathBuf>,
+    /// Those that they are in, the innermost first.
+    parents: Vec<PathBuf>,
+}
+
+impl NewFolders {
+    /// Finds those of an export's folders.
+    fn of<'a>(folders: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        let folders = folders.into_iter().filter(|folder| !folder.exists());
+        let folders: Vec<PathBuf> = folders.cloned().collect();
+        let parents = folders.iter().flat_map(|folder| folder.ancestors().skip(1));
+        let parents = parents.filter(|parent| !parent.as_os_str().is_empty() && !parent.exists());
+        let mut parents: Vec<PathBuf> = parents.map(Path::to_owned).collect();
+        parents.sort_by_key(|parent| Reverse(parent.components().count()));
+        Self { folders, parents }
+    }
+
+    /// Removes them with the locks and the components in them, because nothing was exported.
+    fn remove(&self) {
+        for folder in &self.folders {
+            if let Err(error) = fs::remove_dir_all(folder)
+                && error.kind() != ErrorKind::NotFound
+            {
+                warn_user(&format!("cannot remove {}: {error}", folder.display()));
+            }
+        }
+        for parent in &self.parents {
+            // Another program may have put something there.
+            let _ = fs::remove_dir(parent);
+        }
     }
 }
 
