@@ -24,7 +24,7 @@ use rostro_database::stale::{self, StaleState};
 use rostro_database::{
     AuditLineOf, Database, FleetOptions, Node, NodeSettings, PostgresStore, schema,
 };
-use rostro_gallery::{CsvGallery, GalleryError, PendingCause, Store, UnsentLines};
+use rostro_gallery::{BatchOutcome, CsvGallery, GalleryError, PendingCause, Store, UnsentLines};
 use tempfile::TempDir;
 
 use crate::postgres::OwnDatabase;
@@ -591,6 +591,19 @@ fn ids_differ_by_more_than_case() {
     let refused = two.store.replace(&person("ALICE"), &[sample()]);
     assert!(matches!(refused, Err(GalleryError::IdTaken)), "{refused:?}");
     two.enrol("alice");
+    // An import stores people in batches.
+    let samples = [sample()];
+    let (taken, bob) = (person("ALICE"), person("bob"));
+    let batch = [(&taken, samples.as_slice()), (&bob, samples.as_slice())];
+    let outcomes = two.store.replace_all(&batch).outcomes;
+    assert_eq!(outcomes[0], BatchOutcome::IdTaken);
+    assert!(
+        matches!(outcomes[1], BatchOutcome::Stored(_)),
+        "{outcomes:?}"
+    );
+    let only = two.store.replace_all(&batch[..1]);
+    assert_eq!(only.outcomes, [BatchOutcome::IdTaken]);
+    assert!(only.failure.is_none() && two.store.read(&taken).unwrap().is_none());
 }
 
 /// A command has the database alone.
