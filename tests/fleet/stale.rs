@@ -16,10 +16,10 @@ use crate::harness::holds_within;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// One decision of this number turns them on.
-const RARITY: u32 = 4;
+const RARITY: u32 = 6;
 
 /// For how long a node may answer after its last renewal.
-const LIMIT: Duration = Duration::from_secs(4);
+const LIMIT: Duration = Duration::from_secs(3);
 
 /// Longest time for the end to be accepted by the database.
 const PATIENCE: Duration = Duration::from_secs(60);
