@@ -581,6 +581,11 @@ impl Store for PostgresStore {
         self.add_key(key, newest).map_err(io::Error::other)
     }
 
+    fn log_name(&self, id: &PersonId) -> Option<String> {
+        let key = self.lock_known().key_of(id);
+        Some(key.map_or_else(|| "a person".to_owned(), |key| format!("person {key}")))
+    }
+
     fn restore_audit_keys(&self, keys: &[AuditKey]) -> io::Result<u64> {
         self.restore_keys(keys).map_err(io::Error::other)
     }

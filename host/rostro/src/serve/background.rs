@@ -1,6 +1,6 @@
 //! Periodic work next to the requests.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rostro_common::shutdown::Shutdown;
@@ -18,7 +18,7 @@ pub(super) async fn follow_changes(
     deployment: Weak<Deployment>,
     shutdown: Shutdown,
 ) {
-    let mut pending = PendingPeople::default();
+    let pending = Arc::new(Mutex::new(PendingPeople::default()));
     let mut failed = false;
     loop {
         let (Some(people), Some(deployment)) = (people.upgrade(), deployment.upgrade()) else {
@@ -27,18 +27,16 @@ pub(super) async fn follow_changes(
         if shutdown.has_begun() {
             return;
         }
+        let pending = Arc::clone(&pending);
         let scan = tokio::task::spawn_blocking(move || {
             people.wait_for_changes(SCAN_PERIOD);
             deployment.check_lock();
-            let result = deployment.follow(&mut pending);
-            (pending, result)
+            deployment.follow(&mut pending.lock().unwrap_or_else(PoisonError::into_inner))
         });
         // A panic in one scan is a bug, and must not end the later ones.
-        let Ok((still_pending, result)) = scan.await else {
-            pending = PendingPeople::default();
+        let Ok(result) = scan.await else {
             continue;
         };
-        pending = still_pending;
         match &result {
             Ok(0) => {}
             Ok(people) => tracing::info!(people, "loaded changes of other programs"),
