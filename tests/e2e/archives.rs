@@ -554,7 +554,7 @@ fn large_archive_streams_quickly() {
     assert!(left.into_iter().all(|name| !name.starts_with(".tmp")));
 }
 
-/// Archives have their own size limit, and a stalled upload times out.
+/// Archives have their own size limit.
 #[test]
 fn archive_limits_are_kept() {
     let server = Options::drawn().arg("--max-archive-gib", "0.001").start();
@@ -577,8 +577,13 @@ fn archive_limits_are_kept() {
     server
         .ask_admin(&Method::GET, "/v1/gallery", &[], &[])
         .error(507, "archive_too_large");
+}
 
-    // A stalled upload is answered with 408 and frees the archive lock.
+/// A stalled upload is answered with 408 and frees the archive lock.
+#[test]
+fn stalled_archive_times_out() {
+    let server = Options::drawn().start();
+    enroll(&server, &["alice"]);
     let address = server.admin.strip_prefix("http://").unwrap();
     let mut connection = TcpStream::connect(address).unwrap();
     connection

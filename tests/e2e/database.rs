@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use ureq::http::Method;
 
-use crate::harness::{Options, Server, component, drawn, eventually, output_of, rostro};
+use crate::harness::{
+    Options, Server, component, drawn, eventually, holds_within, output_of, rostro,
+};
 use crate::operator::bytes;
 use crate::postgres::{BACK_UP, OwnDatabase, Postgres, RESTORE};
 
@@ -151,6 +153,41 @@ fn lost_notification_is_made_up() {
     }
     println!("forgotten after {:?}", begun.elapsed());
     assert!(server.people_files().is_empty());
+}
+
+/// A person whose change a node cannot load does not delay the changes of others.
+#[test]
+fn unloadable_person_delays_no_deletion() {
+    let database = migrated();
+    let node = |name: &str| on(&database).arg("--node", name).start();
+    let (first, second) = (node("first"), node("second"));
+    enroll(&first, "alice");
+    enroll(&first, "bob");
+    eventually("both are known", || knows(&second, "bob"));
+    // The server cannot read a sample of theirs, as after damage of its disk.
+    database.execute(
+        "ALTER TABLE rostro.sample RENAME TO intact; \
+         CREATE VIEW rostro.sample AS SELECT person, position, contract, enrolment, \
+         CASE person WHEN 2 THEN 1 / (person - 2) ELSE det_score END::real AS det_score, \
+         embedding, raw FROM rostro.intact; \
+         WITH numbered AS (UPDATE rostro.gallery SET counter = counter + 1 RETURNING counter) \
+         INSERT INTO rostro.change (number, person) SELECT counter, 2 FROM numbered",
+    );
+    let begun = Instant::now();
+    delete(&first, "alice");
+    assert!(begun.elapsed() < LEASE, "{:?}", begun.elapsed());
+    for server in [&first, &second] {
+        assert!(!knows(server, "alice"));
+        server.wait_for_log("cannot load person 2, which another node stored");
+        assert!(!server.log().contains("bob"), "{}", server.log());
+    }
+    // What changed meanwhile is loaded once it can be read.
+    database.execute(
+        "DROP VIEW rostro.sample; ALTER TABLE rostro.intact RENAME TO sample; \
+         DELETE FROM rostro.sample WHERE person = 2",
+    );
+    let is_forgotten = || !knows(&first, "bob") && !knows(&second, "bob");
+    assert!(holds_within(RETURN, is_forgotten), "{}", second.log());
 }
 
 #[test]
@@ -318,7 +355,7 @@ fn damaged_row_is_named() {
 }
 
 /// Runs `rostro database check`. Returns its success, and all that it wrote.
-fn check(database: &OwnDatabase, flags: &[&str]) -> (bool, String) {
+pub(crate) fn check(database: &OwnDatabase, flags: &[&str]) -> (bool, String) {
     let output = rostro()
         .args(["database", "check", "--database", database.url()])
         .args(flags)
@@ -473,6 +510,27 @@ fn folder_moves_with_revisions() {
     assert_eq!(server.active(), first);
     assert!(knows(&server, "alice"));
     assert_eq!(server.people_files().len(), 1);
+}
+
+/// An export that is refused leaves neither folders nor files.
+#[test]
+fn refused_export_leaves_nothing() {
+    let (database, folder) = (migrated(), tempfile::tempdir().unwrap());
+    let refuse = |more: &[&str], reason: &str| {
+        let refused = move_between(&database, "export", &folder.path().join("new"), more);
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            !refused.status.success() && error.contains(reason),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    };
+    let server = on(&database).start();
+    enroll(&server, "alice");
+    refuse(&[], "uses this database");
+    drop(server);
+    database.execute("UPDATE rostro.component SET bytes = 'x'");
+    refuse(&["--wait-for-lock", "10"], "do not have its digest");
 }
 
 /// A component that an active revision lacks refuses the import, and the database stays as it was.

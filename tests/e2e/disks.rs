@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use ureq::http::Method;
 
+use crate::database::{migrated, on};
 use crate::harness::{Answer, Options, Server, drawn, file};
 
 /// Attempts of each kind of change on a full or read-only disk.
@@ -477,6 +478,39 @@ fn deletions_on_full_disk_hold() {
         "{answer}"
     );
     assert_eq!(recognised(&server, &people), 1);
+}
+
+/// With a database a person's file is a copy: an enrolment succeeds without room for it, and the log
+/// says so.
+#[test]
+fn full_gallery_disk_keeps_database() {
+    let (database, disk) = (migrated(), Disk::new("4m"));
+    let gallery = disk.path().join("gallery");
+    let server = on(&database).gallery(&gallery).within(disk.enter()).start();
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
+    let copies = || {
+        let files = files(&disk.path_outside(&gallery));
+        let people = files.into_keys();
+        let people = people.filter(|path| path.extension().is_some_and(|end| end == "csv"));
+        people.count()
+    };
+    assert_eq!(copies(), 1);
+    disk.fill();
+    server.enroll("bob", [drawn("bob-1.png")]).ok();
+    server.wait_for_log("stored in the database, but not in this node's files");
+    assert!(
+        server.log().contains("make room on its disk"),
+        "{}",
+        server.log()
+    );
+    assert_eq!(copies(), 1);
+    assert_eq!(recognised(&server, &["alice", "bob"]), 2);
+    // A deletion needs no room.
+    server.admin_delete("/v1/people/alice").ok();
+    assert_eq!(copies(), 0);
+    disk.make_room();
+    server.enroll("bob", [drawn("bob-2.png")]).ok();
+    assert_eq!(copies(), 1);
 }
 
 /// Archives keep a tenth of a small disk free. A small gallery can still be exported.

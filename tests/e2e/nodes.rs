@@ -151,6 +151,61 @@ fn drained_node_still_answers() {
     );
 }
 
+/// The audit log has the commands that change nodes, with the role that gave them.
+#[test]
+fn node_commands_are_audited() {
+    let database = migrated();
+    let _server = node(&database, "one").start();
+    let commands: [&[&str]; 6] = [
+        &["nodes", "drain", "one"],
+        &["nodes", "drain", "one"],
+        &["nodes", "drain", "two"],
+        &["nodes", "drain", "one", "--off"],
+        &["nodes", "stale-reads", "on", "--for", "60"],
+        &["nodes", "stale-reads", "off"],
+    ];
+    for command in commands {
+        database_command(&database, command);
+    }
+    let audit = database_command(&database, &["audit", "--json"]);
+    let lines: Value = serde_json::from_slice(&audit.stdout).unwrap();
+    let lines: Vec<&Value> = lines.as_array().unwrap().iter().collect();
+    let by_command = |line: &&&Value| line["from"].as_str().unwrap().starts_with("command: ");
+    let lines: Vec<&&Value> = lines.iter().filter(by_command).collect();
+    let column = |name: &str| {
+        lines
+            .iter()
+            .map(|line| line[name].as_str())
+            .collect::<Vec<_>>()
+    };
+    let actions = [
+        "drain",
+        "drain",
+        "drain",
+        "end-drain",
+        "stale-reads",
+        "end-stale-reads",
+    ];
+    let outcomes = ["done", "unchanged", "refused", "done", "done", "done"];
+    assert_eq!(column("action"), actions.map(Some));
+    assert_eq!(column("outcome"), outcomes.map(Some));
+    let details = [
+        Some("one"),
+        Some("one"),
+        Some("two"),
+        Some("one"),
+        Some("for up to 60 s"),
+        None,
+    ];
+    assert_eq!(column("detail"), details);
+    assert!(
+        column("who")
+            .iter()
+            .all(|who| who.unwrap().starts_with("role ")),
+        "{lines:?}"
+    );
+}
+
 /// A node with other settings does not start, and its error names the keys.
 #[test]
 fn different_settings_refuse_start() {

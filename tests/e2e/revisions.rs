@@ -17,7 +17,7 @@ use crate::operator::{again, bytes};
 const SWAPS: usize = 100;
 
 /// Connections that send requests during the swaps.
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 8;
 
 /// Starts a server with alice enrolled. Returns it with two components, of which the second
 /// recognises no person.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::database::{enroll, migrated, on};
+use crate::database::{check, enroll, migrated, on};
 use crate::hammer::{Activation, Hammer};
 use crate::harness::{Options, Server, component, drawn, eventually};
 use crate::operator::bytes;
@@ -77,7 +77,21 @@ fn damaged_component_is_pushed_again() {
     database.execute("UPDATE rostro.component SET bytes = 'x'");
     let error = node(&database, "two").refuse();
     assert!(error.contains("do not have its digest"), "{error}");
+    let check_fails = |reason: &str| {
+        let (success, text) = check(&database, &[]);
+        let line = format!("revision {active}: component");
+        assert!(!success && text.contains(&line), "{text}");
+        assert!(
+            text.contains(reason) && text.contains("pipeline push"),
+            "{text}"
+        );
+    };
+    check_fails("do not have its digest");
+    database.execute("DELETE FROM rostro.component");
+    check_fails("it is missing");
     assert_eq!(one.staged(&bytes(component("insightface")), ""), active);
+    let (success, text) = check(&database, &[]);
+    assert!(success, "{text}");
     assert_eq!(node(&database, "two").start().active(), active);
 }
 

@@ -111,6 +111,18 @@ impl Cluster {
         self.database.run_command(&["nodes", "stale-reads", "on"]);
     }
 
+    /// Turns stale reads on for a time after the last renewal. Returns true for success.
+    pub(crate) fn try_stale_reads(&self, limit: Duration) -> bool {
+        let limit = limit.as_secs().to_string();
+        let command = ["nodes", "stale-reads", "on", "--for", &limit];
+        self.database.try_command(&command)
+    }
+
+    /// Turns stale reads off. Returns true for success, although they may still be ending.
+    pub(crate) fn end_stale_reads(&self) -> bool {
+        self.database.try_command(&["nodes", "stale-reads", "off"])
+    }
+
     /// Stops the primary, and starts it again after a time.
     pub(crate) fn restart_database(&self, stop: Stop, down: Duration) {
         self.database.restart(stop, down);

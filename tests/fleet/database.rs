@@ -50,6 +50,15 @@ impl Database {
         run_command(&self.database, command);
     }
 
+    /// Runs a command of `rostro` on the primary, while no server is being replaced. Returns true for
+    /// success.
+    pub(crate) fn try_command(&self, command: &[&str]) -> bool {
+        let url = self.url(self.addresses());
+        let mut program = rostro();
+        let output = program.args(command).args(["--database", &url]).output();
+        output.unwrap().status.success()
+    }
+
     /// Returns the address for a node that reaches the servers through these addresses.
     pub(crate) fn url(&self, [first, second]: [SocketAddr; 2]) -> String {
         let name = self.database.name();

@@ -23,11 +23,13 @@ pub(crate) enum Operation {
         group: String,
     },
     /// Recognition of a person's picture. `names` has every id in the answer, also those of
-    /// candidates. `revision` is that of the answer.
+    /// candidates. `revision` is that of the answer, and `is_stale` whether it was given without a
+    /// lease.
     Recognize {
         person: String,
         names: BTreeSet<String>,
         revision: Option<String>,
+        is_stale: bool,
     },
     Activate {
         revision: String,
@@ -166,6 +168,15 @@ impl History {
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.entries.lock().unwrap().clone()
     }
+}
+
+/// Counts the answers without a lease.
+pub(crate) fn stale_answers(entries: &[Entry]) -> usize {
+    let is_stale = |entry: &&Entry| {
+        matches!(entry.operation, Operation::Recognize { is_stale: true, .. })
+            && entry.outcome == Outcome::Answered
+    };
+    entries.iter().filter(is_stale).count()
 }
 
 /// Counts operations by kind and outcome.

@@ -263,6 +263,9 @@ impl Caller<'_> {
                 person: person.id.clone(),
                 names: answer.as_ref().map(named).unwrap_or_default(),
                 revision: answer.as_ref().ok().and_then(revision_of),
+                is_stale: answer
+                    .as_ref()
+                    .is_ok_and(|answer| answer.headers.contains_key("x-rostro-stale")),
             };
             (recognition, outcome_of(&answer))
         });

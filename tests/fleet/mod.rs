@@ -17,6 +17,7 @@ pub(crate) mod outage;
 pub(crate) mod people;
 pub(crate) mod planted;
 mod proxy;
+mod stale;
 mod view;
 
 use std::collections::BTreeMap;
@@ -71,6 +72,8 @@ pub(crate) enum Length {
 pub(crate) struct Report {
     pub(crate) entries: Vec<Entry>,
     pub(crate) faults: Vec<(Span, Fault)>,
+    /// Times in which nodes could answer without a lease.
+    stale: Vec<Span>,
     views: Vec<View>,
     /// Time until all nodes agreed.
     settled: Duration,
@@ -84,7 +87,7 @@ pub(crate) fn run(plan: &Plan) -> Report {
     let history = History::begin();
     let mut rng = Rng::with_seed(plan.seed);
     let mut operator = Operator::prepare(&cluster, &history);
-    let faults = under_load(plan, &cluster, &history, &mut rng, &mut operator);
+    let (faults, stale) = under_load(plan, &cluster, &history, &mut rng, &mut operator);
     cluster.heal();
     let healed = Instant::now();
     operator.finish(&mut rng, SETTLE);
@@ -102,6 +105,7 @@ pub(crate) fn run(plan: &Plan) -> Report {
     Report {
         entries,
         faults,
+        stale,
         views,
         settled,
         violations,
@@ -126,14 +130,14 @@ fn write(file: &Path, entries: &[Entry], faults: &[(Span, Fault)]) {
     std::fs::write(file, text).unwrap();
 }
 
-/// Causes faults while clients send requests. Returns the faults.
+/// Causes faults while clients send requests. Returns the faults, and the times of stale reads.
 fn under_load(
     plan: &Plan,
     cluster: &Cluster,
     history: &History,
     seeds: &mut Rng,
     operator: &mut Operator<'_>,
-) -> Vec<(Span, Fault)> {
+) -> (Vec<(Span, Fault)>, Vec<Span>) {
     let (load, watchers) = Load::new(cluster, history, plan.people);
     let sequences: Vec<_> = (0..plan.sequences)
         .map(|_| Schedule::new(seeds.u64(..), plan.nodes, plan.lease, plan.calm))
@@ -147,6 +151,8 @@ fn under_load(
         }
         let mut rng = seeds.fork();
         scope.spawn(move || operator.change(&mut rng, goes_on));
+        let mut rng = seeds.fork();
+        let stale = scope.spawn(move || stale::switch(cluster, history, &mut rng, goes_on));
         for watcher in watchers {
             let load = &load;
             scope.spawn(move || load.watch(&watcher, goes_on));
@@ -164,10 +170,11 @@ fn under_load(
                 })
             })
             .collect();
-        threads
+        let faults = threads
             .into_iter()
             .flat_map(|thread| thread.join().unwrap())
-            .collect()
+            .collect();
+        (faults, stale.join().unwrap())
     })
 }
 
@@ -257,6 +264,12 @@ impl Display for Report {
              nodes agreed after {:.1} s",
             all.len() - certain - ruled_out,
             self.settled.as_secs_f64()
+        )?;
+        writeln!(
+            f,
+            "stale reads were on {} times, {} answers without a lease",
+            self.stale.len(),
+            history::stale_answers(&self.entries)
         )?;
         writeln!(
             f,

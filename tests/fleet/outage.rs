@@ -49,6 +49,8 @@ pub(crate) struct Report {
     entries: Vec<Entry>,
     /// From the order to stop the database until it accepted connections.
     outage: Span,
+    /// Part of that in which the database certainly was not running.
+    down: Duration,
     pub(crate) violations: Vec<Violation>,
 }
 
@@ -107,6 +109,7 @@ pub(crate) fn run(plan: &Plan) -> Report {
         violations: checker::check(&entries, &[]),
         entries,
         outage,
+        down: plan.outage,
     }
 }
 
@@ -204,12 +207,14 @@ impl Report {
     pub(crate) fn phases(&self) -> [(&'static str, Span); 5] {
         let [gone, back] = [self.outage.begin, self.outage.end];
         let refused = gone + self.first_refusal().unwrap_or(self.lease);
+        // Nodes may reconnect before the harness does.
+        let start = back.min(gone + self.down);
         let all = back + self.all_answer().unwrap_or_default();
         let span = |begin, end| Span { begin, end };
         [
             ("before the outage", span(Duration::ZERO, gone)),
             ("until the first refusal", span(gone, refused)),
-            ("without a lease", span(self.lease_end(), back)),
+            ("without a lease", span(self.lease_end(), start)),
             ("until all nodes answered", span(back, all)),
             ("after that", span(all, Duration::MAX)),
         ]

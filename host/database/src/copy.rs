@@ -108,7 +108,8 @@ pub fn copy(
                     report.people += 1;
                     report.samples += person.samples.len();
                 }
-                BatchOutcome::TooLarge(_) | BatchOutcome::Skipped => {
+                // A command refuses no id.
+                BatchOutcome::TooLarge(_) | BatchOutcome::IdTaken | BatchOutcome::Skipped => {
                     report.too_large.push(person.id.clone());
                 }
             }

@@ -28,6 +28,6 @@ pub use fleet::FleetOptions;
 pub use fleet::settings::{self, NodeSettings};
 pub use fleet::stale;
 pub use store::{
-    DamagedRow, Node, PostgresStore, Restored, begin_epoch, find_damage, read_audit_keys,
-    read_audit_lines,
+    AuditLineOf, DamagedRow, Node, PostgresStore, Restored, StoredRevisions, append_audit_lines,
+    begin_epoch, find_components, find_damage, read_audit_keys, read_audit_lines,
 };

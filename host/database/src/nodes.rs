@@ -12,6 +12,7 @@ use crate::connection::{Database, DatabaseError};
 use crate::fleet::milliseconds;
 use crate::fleet::settings::PIPELINE_SETTING;
 use crate::fleet::stale::{StaleReads, StaleState};
+use crate::store::{AuditLineOf, insert_command_lines};
 
 /// The nodes with the number of the latest change.
 #[derive(Clone, Debug)]
@@ -168,7 +169,21 @@ pub fn list(database: &Database) -> Result<NodeList, DatabaseError> {
     })
 }
 
-/// Drains a node, or ends that. The node notices when it renews its lease.
+/// Returns the role of a command's connection.
+///
+/// # Errors
+///
+/// If the statement fails.
+pub fn role(database: &Database) -> Result<String, DatabaseError> {
+    database.wait(async {
+        let client = database.client().await?;
+        let row = client.query_one("SELECT session_user::text", &[]).await?;
+        Ok(row.get(0))
+    })
+}
+
+/// Drains a node, or ends that, and stores the audit line with it. The node notices when it renews
+/// its lease.
 ///
 /// # Errors
 ///
@@ -177,19 +192,27 @@ pub fn set_draining(
     database: &Database,
     name: &str,
     is_draining: bool,
+    audit: AuditLineOf<'_>,
 ) -> Result<(), DatabaseError> {
     database.wait(async {
-        let client = database.client().await?;
-        let changed = client
-            .execute(
-                "UPDATE lease SET is_draining = $2 WHERE node = $1 AND NOT is_expelled",
+        let mut client = database.client().await?;
+        let transaction = client.transaction().await?;
+        let row = transaction
+            .query_one(
+                "WITH live AS (SELECT lease, is_draining FROM lease \
+                    WHERE node = $1 AND NOT is_expelled FOR UPDATE), \
+                 changed AS (UPDATE lease SET is_draining = $2 FROM live \
+                    WHERE lease.lease = live.lease AND live.is_draining <> $2 RETURNING 1) \
+                 SELECT (SELECT count(*) FROM live), (SELECT count(*) FROM changed)",
                 &[&name, &is_draining],
             )
             .await?;
-        if changed > 0 {
-            return Ok(());
+        let (live, changed): (i64, i64) = (row.get(0), row.get(1));
+        if live > 0 {
+            insert_command_lines(&transaction, &audit(changed > 0)).await?;
+            return Ok(transaction.commit().await?);
         }
-        let known = client
+        let known = transaction
             .query(
                 "SELECT DISTINCT node FROM lease WHERE NOT is_expelled ORDER BY node",
                 &[],

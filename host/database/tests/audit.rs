@@ -75,3 +75,25 @@ fn key_is_added_once() {
     store.remove_audit_keys(&[first.made]).unwrap();
     assert_eq!(read_audit_keys(&open(&own)).unwrap(), [second]);
 }
+
+/// Keys that were removed or replaced by SQL are written back, and stay otherwise.
+#[test]
+fn removed_key_is_written_back() {
+    let (own, store) = opened();
+    let key = AuditKey {
+        made: Timestamp::new(10, 5).unwrap(),
+        key: HashKey::random().unwrap(),
+    };
+    store.add_audit_key(&key, None).unwrap();
+    let known = [key];
+    assert_eq!(store.restore_audit_keys(&known).unwrap(), 0);
+    let damages = [
+        "DELETE FROM rostro.audit_key",
+        "UPDATE rostro.audit_key SET key = sha256('')",
+    ];
+    for damage in damages {
+        own.execute(damage);
+        assert_eq!(store.restore_audit_keys(&known).unwrap(), 1);
+        assert_eq!(store.audit_keys().unwrap().unwrap(), known);
+    }
+}

@@ -21,8 +21,10 @@ use rostro_common::ids::PersonId;
 use rostro_common::sample::Sample;
 use rostro_database::nodes::{self, NodeState};
 use rostro_database::stale::{self, StaleState};
-use rostro_database::{Database, FleetOptions, Node, NodeSettings, PostgresStore, schema};
-use rostro_gallery::{CsvGallery, GalleryError, PendingCause, Store, UnsentLines};
+use rostro_database::{
+    AuditLineOf, Database, FleetOptions, Node, NodeSettings, PostgresStore, schema,
+};
+use rostro_gallery::{BatchOutcome, CsvGallery, GalleryError, PendingCause, Store, UnsentLines};
 use tempfile::TempDir;
 
 use crate::postgres::OwnDatabase;
@@ -392,7 +394,7 @@ fn drained_node_keeps_lease() {
     let state = || nodes::list(&database).unwrap().nodes.pop().unwrap().state;
     let is_draining = || node.store.fleet_status().unwrap().is_draining;
     assert!(!is_draining());
-    nodes::set_draining(&database, "one", true).unwrap();
+    nodes::set_draining(&database, "one", true, UNRECORDED).unwrap();
     eventually("the drain", is_draining);
     assert_eq!(state(), NodeState::Draining);
     let before = node.store.lease().unwrap();
@@ -401,10 +403,10 @@ fn drained_node_keeps_lease() {
         node.store.lease().is_some_and(|lease| lease != before)
     });
     assert!(is_draining());
-    nodes::set_draining(&database, "one", false).unwrap();
+    nodes::set_draining(&database, "one", false, UNRECORDED).unwrap();
     eventually("the end of the drain", || !is_draining());
     eventually("a node that serves", || state() == NodeState::Serving);
-    let error = nodes::set_draining(&database, "two", true).unwrap_err();
+    let error = nodes::set_draining(&database, "two", true, UNRECORDED).unwrap_err();
     assert!(error.to_string().contains("its nodes are one"), "{error}");
 }
 
@@ -443,6 +445,9 @@ fn cut_off(own: &OwnDatabase, name: &str) {
     own.execute(&statements);
 }
 
+/// Leaves no line in the audit log.
+const UNRECORDED: AuditLineOf<'static> = &|_| Vec::new();
+
 const HOUR: Duration = Duration::from_secs(3600);
 const SECONDS: Duration = Duration::from_secs(10);
 
@@ -455,7 +460,7 @@ fn stale_reads_refuse_promises() {
     one.enrol("alice");
     one.delete("alice", SECONDS).unwrap();
     assert!(two.store.stale_age().is_none());
-    stale::turn_on(&database, HOUR).unwrap();
+    stale::turn_on(&database, HOUR, UNRECORDED).unwrap();
     eventually("both know it", || {
         one.store.stale_age().is_some() && two.store.stale_age().is_some()
     });
@@ -469,7 +474,7 @@ fn stale_reads_refuse_promises() {
         .unwrap_err();
     assert_eq!(pending.cause, PendingCause::StaleReaders);
     assert!(!two.sees("bob"), "live nodes are waited for");
-    let (setting, nodes) = stale::turn_off(&database, SECONDS).unwrap();
+    let (setting, nodes) = stale::turn_off(&database, SECONDS, UNRECORDED).unwrap();
     assert_eq!((setting.state, nodes), (StaleState::Off, Vec::new()));
     assert!(one.store.stale_age().is_none() && two.store.stale_age().is_none());
     one.delete("bob", SECONDS).unwrap();
@@ -482,12 +487,12 @@ fn stale_reads_end_with_rejoin() {
     let database = open(&own);
     let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
     one.enrol("alice");
-    stale::turn_on(&database, HOUR).unwrap();
+    stale::turn_on(&database, HOUR, UNRECORDED).unwrap();
     eventually("two knows it", || two.store.stale_age().is_some());
     cut_off(&own, "two");
     eventually("no lease", || two.store.lease().is_none());
     assert!(two.store.stale_age().is_some());
-    let (setting, nodes) = stale::turn_off(&database, 2 * LEASE).unwrap();
+    let (setting, nodes) = stale::turn_off(&database, 2 * LEASE, UNRECORDED).unwrap();
     assert_eq!(setting.state, StaleState::Ending);
     assert_eq!(nodes, ["two"]);
     assert!(two.store.stale_age().is_some());
@@ -505,10 +510,10 @@ fn stale_reads_end_after_limit() {
     let database = open(&own);
     let (one, two) = (TestNode::join(&own, "one"), TestNode::join(&own, "two"));
     let limit = 4 * LEASE;
-    stale::turn_on(&database, limit).unwrap();
+    stale::turn_on(&database, limit, UNRECORDED).unwrap();
     eventually("two knows it", || two.store.stale_age().is_some());
     cut_off(&own, "two");
-    stale::turn_off(&database, Duration::ZERO).unwrap();
+    stale::turn_off(&database, Duration::ZERO, UNRECORDED).unwrap();
     let begun = Instant::now();
     while stale_state(&database) != StaleState::Off {
         assert!(begun.elapsed() < 3 * limit);
@@ -532,7 +537,7 @@ fn stale_reads_begin_under_lease() {
     cut_off(&own, "two");
     eventually("no lease", || two.store.lease().is_none());
     one.delete("alice", SECONDS).unwrap();
-    stale::turn_on(&database, HOUR).unwrap();
+    stale::turn_on(&database, HOUR, UNRECORDED).unwrap();
     eventually("one knows it", || one.store.stale_age().is_some());
     own.execute("DROP TRIGGER cut ON rostro.lease");
     std::thread::sleep(2 * LEASE);
@@ -548,7 +553,7 @@ fn stale_reads_outlast_failover() {
     let own = migrated();
     let database = open(&own);
     let node = TestNode::join(&own, "one");
-    stale::turn_on(&database, 3 * LEASE).unwrap();
+    stale::turn_on(&database, 3 * LEASE, UNRECORDED).unwrap();
     eventually("the node knows it", || node.store.stale_age().is_some());
     let before = node.store.lease().unwrap();
     let raise = "UPDATE rostro.gallery SET generation = generation + 1";
@@ -557,7 +562,7 @@ fn stale_reads_outlast_failover() {
         node.store.lease().is_some_and(|lease| lease != before)
     });
     let begun = Instant::now();
-    let (setting, _) = stale::turn_off(&database, LEASE).unwrap();
+    let (setting, _) = stale::turn_off(&database, LEASE, UNRECORDED).unwrap();
     assert_eq!(setting.state, StaleState::Ending);
     eventually("the end", || stale_state(&database) == StaleState::Off);
     assert!(begun.elapsed() > 3 * LEASE, "{:?}", begun.elapsed());
@@ -569,11 +574,11 @@ fn stale_limit_shrinks_after_end() {
     let own = migrated();
     let database = open(&own);
     let limit = |seconds| {
-        let setting = stale::turn_on(&database, Duration::from_secs(seconds)).unwrap();
+        let setting = stale::turn_on(&database, Duration::from_secs(seconds), UNRECORDED).unwrap();
         setting.limit.as_secs()
     };
     assert_eq!((limit(60), limit(30), limit(90)), (60, 60, 90));
-    let (setting, _) = stale::turn_off(&database, Duration::ZERO).unwrap();
+    let (setting, _) = stale::turn_off(&database, Duration::ZERO, UNRECORDED).unwrap();
     assert_eq!(setting.state, StaleState::Off);
     assert_eq!(limit(30), 30);
 }
@@ -586,6 +591,19 @@ fn ids_differ_by_more_than_case() {
     let refused = two.store.replace(&person("ALICE"), &[sample()]);
     assert!(matches!(refused, Err(GalleryError::IdTaken)), "{refused:?}");
     two.enrol("alice");
+    // An import stores people in batches.
+    let samples = [sample()];
+    let (taken, bob) = (person("ALICE"), person("bob"));
+    let batch = [(&taken, samples.as_slice()), (&bob, samples.as_slice())];
+    let outcomes = two.store.replace_all(&batch).outcomes;
+    assert_eq!(outcomes[0], BatchOutcome::IdTaken);
+    assert!(
+        matches!(outcomes[1], BatchOutcome::Stored(_)),
+        "{outcomes:?}"
+    );
+    let only = two.store.replace_all(&batch[..1]);
+    assert_eq!(only.outcomes, [BatchOutcome::IdTaken]);
+    assert!(only.failure.is_none() && two.store.read(&taken).unwrap().is_none());
 }
 
 /// A command has the database alone.

@@ -159,6 +159,15 @@ fn bad_addresses_name_remedy() {
 
 /// A standby is not used.
 #[test]
+fn standby_is_refused() {
+    let postgres = Postgres::start();
+    let standby = postgres.standby();
+    let error = refusal(&standby.url("postgres", "postgres"));
+    assert!(error.contains("the server is a standby"), "{error}");
+}
+
+/// A primary that accepts no writes is not taken for a standby.
+#[test]
 fn read_only_server_is_refused() {
     let own = OwnDatabase::create();
     let statement = format!(
@@ -167,7 +176,10 @@ fn read_only_server_is_refused() {
     );
     own.execute(&statement);
     let error = refusal(own.url());
-    assert!(error.contains("accepts writes"), "{error}");
+    assert!(
+        error.contains("default_transaction_read_only = off"),
+        "{error}"
+    );
 }
 
 /// Every bit of a number is stored. A damaged row costs its person alone, and is named.

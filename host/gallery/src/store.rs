@@ -375,6 +375,22 @@ pub trait Store: Send + Sync + fmt::Debug {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Returns a name of a person for the log, which must not have the id; none for a store whose
+    /// errors name files.
+    fn log_name(&self, _id: &PersonId) -> Option<String> {
+        None
+    }
+
+    /// Writes back keys of people that are missing in the database or differ there. Returns their
+    /// number.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be written.
+    fn restore_audit_keys(&self, _keys: &[AuditKey]) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Removes the keys of people that were made at these times.
     ///
     /// # Errors
@@ -550,6 +566,8 @@ pub enum BatchOutcome {
     /// The samples make a file of this many bytes, above the reader's limit. The person is
     /// unchanged.
     TooLarge(usize),
+    /// Not written, because another node stored an id that differs only in case.
+    IdTaken,
     /// Not written, because the store failed earlier. The person is unchanged.
     Skipped,
 }

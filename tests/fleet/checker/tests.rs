@@ -41,6 +41,7 @@ fn naming() -> Operation {
         person: "alice".to_owned(),
         names: BTreeSet::from(["alice".to_owned()]),
         revision: None,
+        is_stale: false,
     }
 }
 
@@ -298,6 +299,7 @@ fn answers_after_deletions_counted() {
             person: "alice".to_owned(),
             names: BTreeSet::new(),
             revision: None,
+            is_stale: false,
         };
         done(begin, end, recognition)
     };

@@ -43,6 +43,11 @@ pub enum DatabaseError {
         /// Whether a retry may succeed.
         is_transient: bool,
     },
+    /// A server that is not a standby accepts no writes.
+    #[error(
+        "cannot use the database {0}: its server is not a standby, and accepts no writes; set default_transaction_read_only = off for the server, the database and the role"
+    )]
+    ReadOnly(String),
     /// A pooler gives the session of one client to another one.
     #[error(
         "cannot use the database: a pooler shares its sessions between clients; set pool_mode = session in PgBouncer, or name the server itself"
@@ -171,6 +176,7 @@ impl DatabaseError {
             self,
             Self::Silent(_)
                 | Self::OtherEpoch
+                | Self::ReadOnly(_)
                 | Self::Connect {
                     is_transient: true,
                     ..
@@ -215,7 +221,9 @@ impl DatabaseError {
                 (Some("make room on the server's disk"), true)
             }
             Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => (
-                Some("the server is a standby; name the one that accepts writes, too"),
+                Some(
+                    "name the server that accepts writes, too, if this one is a standby (`SELECT pg_is_in_recovery()`), or else set default_transaction_read_only = off",
+                ),
                 true,
             ),
             // A schema without USAGE is not searched either.
@@ -325,16 +333,25 @@ fn unfinished_remedy(error: &tokio_postgres::Error) -> (&'static str, bool) {
     if stage.contains("configuration") || stage.contains("authentication") {
         return (LOGIN, false);
     }
-    match io {
-        // The server answered, and refuses writes.
-        Some(io) if io.kind() == io::ErrorKind::PermissionDenied && io.raw_os_error().is_none() => {
-            (
-                "the server is a standby; name the one that accepts writes, too",
-                true,
-            )
-        }
-        _ => (UNREACHABLE, true),
+    match refuses_writes(error) {
+        true => (
+            "the server is a standby; name the one that accepts writes, too",
+            true,
+        ),
+        false => (UNREACHABLE, true),
     }
+}
+
+/// Returns true if the server answered, and accepts no writes.
+fn refuses_writes(error: &tokio_postgres::Error) -> bool {
+    let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    // The library makes this error itself.
+    io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied && io.raw_os_error().is_none())
+}
+
+/// Returns true if no server of a pool accepts writes.
+pub(super) fn pool_refuses_writes(error: &PoolError) -> bool {
+    matches!(error, PoolError::Backend(error) if refuses_writes(error))
 }
 
 /// Returns the remedy for a certificate that is not trusted.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use deadpool_postgres::Connect;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, Socket};
 
@@ -73,6 +73,29 @@ where
             connect(&all, self.tls.clone(), &self.notified).await
         })
     }
+}
+
+/// Returns true if one of the hosts is not a standby, although it may refuse writes.
+pub(super) async fn has_primary<T>(config: &Config, timeout: Duration, tls: T) -> bool
+where
+    T: MakeTlsConnect<Socket> + Clone,
+    T::Stream: Send + 'static,
+{
+    for mut host in each_host(config) {
+        host.target_session_attrs(TargetSessionAttrs::Any);
+        let answer = async {
+            let (client, task) = connect(&host, tls.clone(), &Arc::default()).await?;
+            let row = client.query_one("SELECT pg_is_in_recovery()", &[]).await;
+            task.abort();
+            row
+        };
+        if let Ok(Ok(row)) = tokio::time::timeout(timeout, answer).await
+            && matches!(row.try_get(0), Ok(false))
+        {
+            return true;
+        }
+    }
+    false
 }
 
 async fn connect<T>(

@@ -19,7 +19,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{NoTls, SimpleQueryMessage, Socket};
 
-use hosts::HostConnector;
+use error::pool_refuses_writes;
+use hosts::{HostConnector, has_primary};
 use usage::UsageCounts;
 
 pub use error::DatabaseError;
@@ -194,10 +195,23 @@ impl Database {
         if status.available == 0 && status.size >= status.max_size {
             self.counts.count_pool_wait();
         }
-        self.pool
-            .get()
-            .await
-            .map_err(|error| DatabaseError::of_pool(error, self.options.to_string()))
+        match self.pool.get().await {
+            Ok(client) => Ok(client),
+            Err(error) if pool_refuses_writes(&error) && self.has_primary().await => {
+                Err(DatabaseError::ReadOnly(self.options.to_string()))
+            }
+            Err(error) => Err(DatabaseError::of_pool(error, self.options.to_string())),
+        }
+    }
+
+    /// Returns true if one of the hosts is not a standby.
+    async fn has_primary(&self) -> bool {
+        let (config, timeout) = (self.options.config(), self.options.host_timeout());
+        match self.options.tls() {
+            Ok(Some(tls)) => has_primary(&config, timeout, tls).await,
+            Ok(None) => has_primary(&config, timeout, NoTls).await,
+            Err(_) => false,
+        }
     }
 
     /// Returns the address, without the password.

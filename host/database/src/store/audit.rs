@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use deadpool_postgres::GenericClient;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use rostro_common::digest::Sha256Digest;
@@ -151,6 +152,26 @@ impl PostgresStore {
         })
     }
 
+    /// Writes back keys that are missing or differ. Returns their number.
+    pub(super) fn restore_keys(&self, keys: &[AuditKey]) -> Result<u64, DatabaseError> {
+        let made: Vec<String> = keys.iter().map(|key| key.made.to_string()).collect();
+        let bytes = keys.iter().map(|key| key.key.to_bytes().to_vec());
+        let bytes: Vec<Vec<u8>> = bytes.collect();
+        self.database.count(StatementKind::Audit);
+        self.database.wait(async {
+            let client = self.database.client().await?;
+            Ok(client
+                .execute(
+                    "INSERT INTO audit_key (made, key) \
+                     SELECT made, key FROM unnest($1::text[], $2::bytea[]) AS known (made, key) \
+                     ON CONFLICT (made) DO UPDATE SET key = excluded.key \
+                     WHERE audit_key.key <> excluded.key",
+                    &[&made, &bytes],
+                )
+                .await?)
+        })
+    }
+
     /// Removes the keys that were made at these times.
     pub(super) fn remove_keys(&self, made: &[Timestamp]) -> Result<(), DatabaseError> {
         let made: Vec<String> = made.iter().map(Timestamp::to_string).collect();
@@ -175,6 +196,40 @@ struct NewLine {
 
 /// Stores whole lines, each batch of them within `timeout`.
 fn insert_lines(database: &Database, text: &[u8], timeout: Duration) -> Result<(), DatabaseError> {
+    let lines = parse_lines(text);
+    database.wait(async {
+        for batch in lines.chunks(BATCH) {
+            let insert = async { insert_batch(&database.client().await?, batch).await };
+            tokio::time::timeout(timeout, insert)
+                .await
+                .unwrap_or(Err(DatabaseError::Silent(timeout)))?;
+        }
+        Ok(())
+    })
+}
+
+/// Makes the audit line of a command's change, given whether it changed anything.
+pub type AuditLineOf<'a> = &'a dyn Fn(bool) -> Vec<u8>;
+
+/// Appends whole lines of a command that changed nothing.
+///
+/// # Errors
+///
+/// If the database cannot store them.
+pub fn append_audit_lines(database: &Database, lines: &[u8]) -> Result<(), DatabaseError> {
+    insert_lines(database, lines, TIMEOUT)
+}
+
+/// Stores whole lines of a command, in the transaction of its change.
+pub(crate) async fn insert_command_lines(
+    client: &impl GenericClient,
+    text: &[u8],
+) -> Result<(), DatabaseError> {
+    insert_batch(client, &parse_lines(text)).await
+}
+
+/// Splits whole lines, without those that have no time.
+fn parse_lines(text: &[u8]) -> Vec<NewLine> {
     let mut damaged = 0;
     let mut lines = Vec::new();
     for line in text.split(|byte| *byte == b'\n') {
@@ -190,18 +245,10 @@ fn insert_lines(database: &Database, text: &[u8], timeout: Duration) -> Result<(
     if damaged > 0 {
         tracing::error!(damaged, "lines of the audit log are damaged and left out");
     }
-    database.wait(async {
-        for batch in lines.chunks(BATCH) {
-            tokio::time::timeout(timeout, insert_batch(database, batch))
-                .await
-                .unwrap_or(Err(DatabaseError::Silent(timeout)))?;
-        }
-        Ok(())
-    })
+    lines
 }
 
-async fn insert_batch(database: &Database, batch: &[NewLine]) -> Result<(), DatabaseError> {
-    let client = database.client().await?;
+async fn insert_batch(client: &impl GenericClient, batch: &[NewLine]) -> Result<(), DatabaseError> {
     let statement = client
         .prepare_cached(
             "INSERT INTO audit (digest, time, line) \

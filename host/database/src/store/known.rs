@@ -31,6 +31,12 @@ impl KnownPeople {
         self.ids.extend(people);
     }
 
+    /// Returns a person's surrogate key, the latest one if there are several.
+    pub(super) fn key_of(&self, id: &PersonId) -> Option<i64> {
+        let people = self.ids.iter().filter(|(_, known)| *known == id);
+        people.map(|(person, _)| *person).max()
+    }
+
     /// Returns a person who is deleted; none if no view has them.
     pub(super) fn deleted(&mut self, person: i64) -> Option<PersonId> {
         let id = self.ids.get(&person).cloned();

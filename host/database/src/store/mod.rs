@@ -72,9 +72,11 @@ use numbers::OwnChanges;
 use revisions::revisions_text;
 use templates::TemplateKeys;
 
-pub use audit::{read_audit_keys, read_audit_lines};
+pub(crate) use audit::insert_command_lines;
+pub use audit::{AuditLineOf, append_audit_lines, read_audit_keys, read_audit_lines};
 pub use damage::{DamagedRow, find_damage};
 pub use restore::{Restored, begin_epoch};
+pub use revisions::{StoredRevisions, find_components};
 
 /// Time to wait at least for the lock, because the server needs a moment to notice the end of a
 /// service.
@@ -577,6 +579,15 @@ impl Store for PostgresStore {
 
     fn add_audit_key(&self, key: &AuditKey, newest: Option<Timestamp>) -> io::Result<()> {
         self.add_key(key, newest).map_err(io::Error::other)
+    }
+
+    fn log_name(&self, id: &PersonId) -> Option<String> {
+        let key = self.lock_known().key_of(id);
+        Some(key.map_or_else(|| "a person".to_owned(), |key| format!("person {key}")))
+    }
+
+    fn restore_audit_keys(&self, keys: &[AuditKey]) -> io::Result<u64> {
+        self.restore_keys(keys).map_err(io::Error::other)
     }
 
     fn remove_audit_keys(&self, made: &[Timestamp]) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Reads and writes of people.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::pin::pin;
 
 use deadpool_postgres::{GenericClient, Transaction};
@@ -141,15 +141,40 @@ impl PostgresStore {
                 failure: None,
             };
         }
-        let last = self.change(async |transaction, epoch| {
+        let written = self.change(async |transaction, epoch| {
             let ids: Vec<&PersonId> = writes.iter().map(|(id, _)| *id).collect();
             lock_people(transaction, &ids).await?;
+            // A command copies pairs of ids of older galleries.
+            let taken = match self.node {
+                Some(_) => taken_ids(transaction, &ids).await?,
+                None => HashSet::new(),
+            };
+            writes.retain(|(id, _)| !taken.contains(id.as_str()));
+            if writes.is_empty() {
+                return Ok((None, taken));
+            }
             let keys = write_rows(transaction, &writes).await?;
-            self.number_people(transaction, &writes, &keys, epoch).await
+            let last = self
+                .number_people(transaction, &writes, &keys, epoch)
+                .await?;
+            Ok((Some(last), taken))
         });
-        let last = match last {
-            Ok(last) => last,
+        let (last, taken) = match written {
+            Ok(written) => written,
             Err(error) => return failed(outcomes, failure(error)),
+        };
+        for ((id, _), outcome) in people.iter().zip(&mut outcomes) {
+            if taken.contains(id.as_str()) {
+                *outcome = BatchOutcome::IdTaken;
+            }
+        }
+        places.retain(|place| outcomes.get(*place) == Some(&BatchOutcome::Skipped));
+        let Some(last) = last else {
+            return BatchWrite {
+                outcomes,
+                durability: Durability::Synced,
+                failure: None,
+            };
         };
         let first = last.number.saturating_sub(writes.len() as u64 - 1);
         for (number, place) in (first..).zip(places) {
@@ -287,6 +312,24 @@ async fn check_case(transaction: &Transaction<'_>, id: &PersonId) -> Result<(), 
         Some(false) => Err(DatabaseError::IdTaken),
         Some(true) | None => Ok(()),
     }
+}
+
+/// Returns the new ids that differ only in case from stored ones. The caller has locked them.
+async fn taken_ids(
+    transaction: &Transaction<'_>,
+    ids: &[&PersonId],
+) -> Result<HashSet<String>, DatabaseError> {
+    let case_keys: Vec<String> = ids.iter().map(|id| id.case_key()).collect();
+    let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    let statement = transaction
+        .prepare_cached(
+            "SELECT new.id FROM unnest($1::text[], $2::text[]) AS new (id, case_key) \
+             WHERE NOT EXISTS (SELECT FROM person WHERE person.id = new.id) \
+             AND EXISTS (SELECT FROM person WHERE person.case_key = new.case_key)",
+        )
+        .await?;
+    let rows = transaction.query(&statement, &[&ids, &case_keys]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Reads the surrogate key and the rows of a person; none for an unknown one. Damaged rows are left

@@ -6,10 +6,11 @@ use std::io;
 use deadpool_postgres::Transaction;
 use rostro_common::digest::Sha256Digest;
 use rostro_gallery::{GalleryError, NodeRevisions, RevisionsError, RevisionsWrite, SharedChange};
+use tokio_postgres::Row;
 
 use super::numbers::{Subject, take_numbers};
 use super::{PostgresStore, database_failure, failure, signed, unsigned};
-use crate::connection::DatabaseError;
+use crate::connection::{Database, DatabaseError};
 use crate::fleet::Epoch;
 
 /// Value of a revision that is staged, in the row of a node.
@@ -111,6 +112,40 @@ impl PostgresStore {
             })
             .collect())
     }
+}
+
+/// What a database has of revisions.
+#[derive(Clone, Debug, Default)]
+pub struct StoredRevisions {
+    /// The record; none before the first revision.
+    pub record: Option<Vec<u8>>,
+    /// Components, and whether the bytes of each have its digest.
+    pub components: BTreeMap<Sha256Digest, bool>,
+}
+
+/// Reads the record of revisions, and compares the components with their digests.
+///
+/// # Errors
+///
+/// If a statement fails.
+pub fn find_components(database: &Database) -> Result<StoredRevisions, DatabaseError> {
+    database.wait(async {
+        let client = database.client().await?;
+        // First, because a push stores its component before the record.
+        let record = client
+            .query_opt("SELECT record FROM revisions", &[])
+            .await?;
+        let statement = "SELECT digest, sha256(bytes) = digest FROM component";
+        let rows = client.query(statement, &[]).await?;
+        let component = |row: &Row| {
+            let digest = row.get::<_, &[u8]>(0).try_into().ok()?;
+            Some((Sha256Digest(digest), row.get(1)))
+        };
+        Ok(StoredRevisions {
+            record: record.map(|row| row.get(0)),
+            components: rows.iter().filter_map(component).collect(),
+        })
+    })
 }
 
 /// Converts an error for callers that know files as well. They find the cause in it.

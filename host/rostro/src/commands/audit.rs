@@ -20,7 +20,7 @@ use rostro_service::audit::{Action, file, files, name, person_key};
 
 use crate::config::ConfigError;
 use crate::config::database::DatabaseAddress;
-use crate::config::state::StateArg;
+use crate::config::state::OptionalState;
 use crate::terminal::{new_table, render, say, say_json, warn_user};
 
 /// Extensions of compressed files that this command cannot read.
@@ -36,7 +36,7 @@ pub(crate) struct AuditArgs {
     #[arg(long, value_name = "ACTION", value_enum)]
     action: Option<Action>,
     #[command(flatten)]
-    state: StateArg,
+    state: OptionalState,
     #[command(flatten)]
     database: DatabaseAddress,
     /// Print JSON
@@ -72,6 +72,11 @@ pub(crate) enum AuditError {
     /// The database cannot be read.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// A folder and a database are named.
+    #[error(
+        "cannot search a folder and a database at once; omit --state to search the database, or --database and ROSTRO_DATABASE to search the folder"
+    )]
+    TwoLogs,
     /// Some lines were not searched.
     #[error("cannot search every line: {0}; what is printed may be incomplete")]
     Incomplete(String),
@@ -186,6 +191,7 @@ fn search(args: &AuditArgs) -> Result<SearchResult, AuditError> {
     });
     let person = person.transpose()?;
     match args.database.find()? {
+        Some(_) if args.state.is_typed => Err(AuditError::TwoLogs),
         Some(options) => search_database(&options, person.as_ref(), args.action),
         None => search_folder(&args.state.folder, person.as_ref(), args.action),
     }
@@ -335,8 +341,9 @@ mod tests {
         AuditArgs {
             person: person.map(str::to_owned),
             action,
-            state: StateArg {
+            state: OptionalState {
                 folder: state.to_owned(),
+                is_typed: true,
             },
             json: true,
             database: DatabaseAddress::default(),
@@ -445,6 +452,30 @@ mod tests {
         }
         let error = run(&args(state, Some("alice"), None)).unwrap_err();
         assert!(error.to_string().contains("incomplete"), "{error}");
+    }
+
+    /// A folder in the environment is the service's, which has it next to its database.
+    #[test]
+    fn folder_and_database_are_refused() {
+        #[derive(clap::Parser)]
+        struct Parsed {
+            #[command(flatten)]
+            args: AuditArgs,
+        }
+        let database = [
+            "audit",
+            "--database",
+            "postgresql://rostro@127.0.0.1:1/rostro",
+        ];
+        let search_with = |flags: &[&str]| {
+            let parsed: Parsed = clap::Parser::parse_from(database.iter().chain(flags));
+            search(&parsed.args).unwrap_err()
+        };
+        assert!(matches!(
+            search_with(&["--state", "s"]),
+            AuditError::TwoLogs
+        ));
+        assert!(matches!(search_with(&[]), AuditError::Database(_)));
     }
 
     #[test]

@@ -9,11 +9,12 @@ use serde::Serialize;
 use rostro_common::text::sanitize;
 use rostro_database::nodes::{self, NodeList, NodeRow};
 use rostro_database::stale::{self, StaleReads, StaleState};
-use rostro_database::{Database, DatabaseError, schema};
+use rostro_database::{Database, DatabaseError, append_audit_lines, schema};
+use rostro_service::audit::{Action, ActionOutcome, Actor, command_line};
 
-use crate::config::ConfigError;
 use crate::config::database::DatabaseAddress;
-use crate::terminal::{new_table, render, say, say_json};
+use crate::config::{ConfigError, host_name};
+use crate::terminal::{new_table, render, say, say_json, warn_user};
 
 /// Longest wait until every node knows that stale reads were turned off.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -134,30 +135,60 @@ pub(crate) fn run(args: &NodesArgs) -> Result<(), NodesError> {
                 false => say(&table(&report)),
             }
         }
-        Some(NodesCommand::Drain { name, off }) => {
-            nodes::set_draining(&database, name, !off)?;
-            let name = sanitize(name);
-            match off {
-                true => say(&format!("{name} is ready again within a second")),
-                false => say(&format!("{name} is not ready from the next second on")),
-            }
-        }
+        Some(NodesCommand::Drain { name, off }) => drain(&database, name, *off)?,
         Some(NodesCommand::StaleReads { switch }) => switch_stale_reads(&database, *switch)?,
     }
     Ok(())
 }
 
+fn drain(database: &Database, name: &str, off: bool) -> Result<(), NodesError> {
+    let actor = actor(database)?;
+    let action = if off { Action::EndDrain } else { Action::Drain };
+    let audit = |outcome| command_line(&actor, action, outcome, name);
+    let drained = nodes::set_draining(database, name, !off, &|changed| {
+        audit(ActionOutcome::of_change(changed))
+    });
+    if let Err(DatabaseError::UnknownNode { .. }) = &drained
+        && let Err(error) = append_audit_lines(database, &audit(ActionOutcome::Refused))
+    {
+        warn_user(&format!("the audit log lacks this command: {error}"));
+    }
+    drained?;
+    let name = sanitize(name);
+    match off {
+        true => say(&format!("{name} is ready again within a second")),
+        false => say(&format!("{name} is not ready from the next second on")),
+    }
+    Ok(())
+}
+
+/// Returns the author of a command: the role that the database has logged in, on this machine.
+fn actor(database: &Database) -> Result<Actor, NodesError> {
+    Ok(Actor {
+        who: format!("role {}", nodes::role(database)?),
+        ..Actor::part(&format!("command: {}", host_name()))
+    })
+}
+
 fn switch_stale_reads(database: &Database, switch: StaleReadsSwitch) -> Result<(), NodesError> {
+    let actor = actor(database)?;
     match switch {
         StaleReadsSwitch::On { limit } => {
-            let setting = stale::turn_on(database, Duration::from_secs(limit.into()))?;
+            let detail = format!("for up to {limit} s");
+            let (action, outcome) = (Action::StaleReads, ActionOutcome::Done);
+            let audit = |_| command_line(&actor, action, outcome, &detail);
+            let setting = stale::turn_on(database, Duration::from_secs(limit.into()), &audit)?;
             say(&format!(
                 "stale reads are on: nodes recognise people for up to {} s without a lease",
                 setting.limit.as_secs()
             ));
         }
         StaleReadsSwitch::Off => {
-            let (setting, nodes) = stale::turn_off(database, PATIENCE)?;
+            let audit = |changed| {
+                let outcome = ActionOutcome::of_change(changed);
+                command_line(&actor, Action::EndStaleReads, outcome, "")
+            };
+            let (setting, nodes) = stale::turn_off(database, PATIENCE, &audit)?;
             match setting.state {
                 StaleState::Off => say("stale reads are off"),
                 StaleState::On => say("stale reads were turned on again meanwhile"),

@@ -528,8 +528,13 @@ fn range(key: &'static str, value: impl ToString, range: &'static str) -> Config
 
 /// Returns the default name of a node: the host's name and the port.
 fn node_name(listen: &Address) -> String {
+    format!("{}:{}", host_name(), listen.port())
+}
+
+/// Returns the name of this machine.
+pub(crate) fn host_name() -> String {
     let system = rustix::system::uname();
-    format!("{}:{}", system.nodename().to_string_lossy(), listen.port())
+    system.nodename().to_string_lossy().into_owned()
 }
 
 /// Converts the values of a table to text, because guests read settings as text.

@@ -1,9 +1,10 @@
 //! Periodic work next to the requests.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rostro_common::shutdown::Shutdown;
+use rostro_service::audit::Audit;
 use rostro_service::deployment::Deployment;
 use rostro_service::people::{PendingPeople, People};
 
@@ -17,7 +18,7 @@ pub(super) async fn follow_changes(
     deployment: Weak<Deployment>,
     shutdown: Shutdown,
 ) {
-    let mut pending = PendingPeople::default();
+    let pending = Arc::new(Mutex::new(PendingPeople::default()));
     let mut failed = false;
     loop {
         let (Some(people), Some(deployment)) = (people.upgrade(), deployment.upgrade()) else {
@@ -26,18 +27,16 @@ pub(super) async fn follow_changes(
         if shutdown.has_begun() {
             return;
         }
+        let pending = Arc::clone(&pending);
         let scan = tokio::task::spawn_blocking(move || {
             people.wait_for_changes(SCAN_PERIOD);
             deployment.check_lock();
-            let result = deployment.follow(&mut pending);
-            (pending, result)
+            deployment.follow(&mut pending.lock().unwrap_or_else(PoisonError::into_inner))
         });
         // A panic in one scan is a bug, and must not end the later ones.
-        let Ok((still_pending, result)) = scan.await else {
-            pending = PendingPeople::default();
+        let Ok(result) = scan.await else {
             continue;
         };
-        pending = still_pending;
         match &result {
             Ok(0) => {}
             Ok(people) => tracing::info!(people, "loaded changes of other programs"),
@@ -50,15 +49,20 @@ pub(super) async fn follow_changes(
     }
 }
 
-/// Removes expired lines of the audit log once a day.
-pub(super) async fn remove_old_audit_lines(deployment: Arc<Deployment>) {
+/// Writes back removed keys of the audit log each minute, and removes expired lines once a day.
+pub(super) async fn maintain_audit_log(deployment: Arc<Deployment>) {
     loop {
-        tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
-        let deployment = Arc::clone(&deployment);
-        if let Err(error) =
-            tokio::task::spawn_blocking(move || deployment.audit().remove_old()).await
-        {
-            tracing::error!("cannot remove old lines of the audit log: {error}");
+        for _ in 0..24 * 60 {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            run_on_audit_log(&deployment, Audit::write_back_keys).await;
         }
+        run_on_audit_log(&deployment, Audit::remove_old).await;
+    }
+}
+
+async fn run_on_audit_log(deployment: &Arc<Deployment>, work: fn(&Audit)) {
+    let deployment = Arc::clone(deployment);
+    if let Err(error) = tokio::task::spawn_blocking(move || work(deployment.audit())).await {
+        tracing::error!("cannot maintain the audit log: {error}");
     }
 }

@@ -31,7 +31,7 @@ use rostro_service::deployment::{OpenError, StateError};
 use rostro_service::people::PeopleError;
 
 use self::assemble::assemble;
-use self::background::{follow_changes, remove_old_audit_lines};
+use self::background::{follow_changes, maintain_audit_log};
 use self::reload::{Reload, reload_on_hangup};
 use self::signals::{SignalKind, SignalStream, stop_on_signals};
 use crate::config::{Address, AdminAddress, Config, ServeArgs, Source};
@@ -269,7 +269,7 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             deployment: Arc::clone(&deployment),
             status,
         };
-        tokio::spawn(remove_old_audit_lines(Arc::clone(&deployment)));
+        tokio::spawn(maintain_audit_log(Arc::clone(&deployment)));
         tokio::spawn(reload_on_hangup(hangups, Arc::new(reload)));
         gate.open(app);
         tracing::info!(

@@ -55,6 +55,14 @@ pub enum Action {
     Import,
     /// Replacement of a person by an import.
     ImportPerson,
+    /// Drain of a node.
+    Drain,
+    /// End of a drain.
+    EndDrain,
+    /// Permission for answers without a lease.
+    StaleReads,
+    /// End of that permission.
+    EndStaleReads,
 }
 
 /// Outcome of an action.
@@ -86,7 +94,7 @@ impl ActionOutcome {
     }
 
     /// Returns the outcome of a change that was not refused.
-    pub(crate) fn of_change(changed: bool) -> Self {
+    pub fn of_change(changed: bool) -> Self {
         if changed { Self::Done } else { Self::Unchanged }
     }
 }
@@ -103,6 +111,8 @@ impl Action {
         match self {
             Self::Push
             | Self::ChangeSettings
+            | Self::Drain
+            | Self::EndDrain
             | Self::Rollback
             | Self::Canary
             | Self::EndCanary
@@ -125,6 +135,8 @@ impl Action {
             Self::ListDuplicates => (&[Done], false),
             Self::Import => (&[Begun, Done, Failed], false),
             Self::ImportPerson => (&[Done], true),
+            Self::StaleReads => (&[Done], false),
+            Self::EndStaleReads => (&[Done, Unchanged], false),
         }
     }
 }

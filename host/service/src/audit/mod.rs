@@ -270,6 +270,28 @@ impl Audit {
         self.remove_before(Timestamp::now());
     }
 
+    /// Writes back keys of people that were removed from the database. A removed file is written with
+    /// the next line.
+    pub fn write_back_keys(&self) {
+        let Ok(cutoff) = Timestamp::now().checked_sub(self.keep) else {
+            return;
+        };
+        let keys = self.locked().keys.shared_after(cutoff);
+        if keys.is_empty() {
+            return;
+        }
+        match self.store.restore_audit_keys(&keys) {
+            Ok(0) => {}
+            Ok(keys) => tracing::error!(
+                keys,
+                "keys of the audit log were missing in the database and were written again, because no line of a person can be found without them"
+            ),
+            Err(error) => {
+                tracing::debug!("cannot compare the keys of the audit log: {error}");
+            }
+        }
+    }
+
     fn remove_before(&self, now: Timestamp) {
         let Ok(cutoff) = now.checked_sub(self.keep) else {
             return;
@@ -296,6 +318,32 @@ impl Audit {
     fn locked(&self) -> MutexGuard<'_, OpenLog> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes the line of a command that has no open log: an action of no person and no revision.
+pub fn command_line(
+    actor: &Actor,
+    action: Action,
+    outcome: ActionOutcome,
+    detail: &str,
+) -> Vec<u8> {
+    debug_assert!(action.rule().0.contains(&outcome) && !action.rule().1);
+    let line = AuditLine {
+        time: &Timestamp::now().to_string(),
+        node: None,
+        request: None,
+        who: &actor.who,
+        from: &actor.from,
+        action,
+        outcome,
+        revision: None,
+        person: None,
+        person_key: None,
+        detail,
+    };
+    let mut text = serde_json::to_vec(&line).unwrap_or_default();
+    text.push(b'\n');
+    text
 }
 
 /// Returns the paths of the log and of its keys in a state folder.

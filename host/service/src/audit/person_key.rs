@@ -172,15 +172,18 @@ impl PersonKeys {
         }
     }
 
+    /// Returns the keys of a database that lines from after `cutoff` use.
+    pub(super) fn shared_after(&self, cutoff: Timestamp) -> Vec<AuditKey> {
+        let keys = self.keys.as_ref().filter(|_| self.store.is_shared());
+        let keys = keys.map(Vec::as_slice).unwrap_or_default();
+        let kept = keys.iter().skip(expired_before(keys, cutoff));
+        kept.map(|key| key.stored.clone()).collect()
+    }
+
     /// Drops the keys that only lines from before `cutoff` use.
     pub(super) fn drop_before(&mut self, cutoff: Timestamp) {
         let Some(keys) = &mut self.keys else { return };
-        // A key is in use until the next one is made.
-        let expired = keys
-            .iter()
-            .skip(1)
-            .take_while(|next| next.made() < cutoff)
-            .count();
+        let expired = expired_before(keys, cutoff);
         if expired == 0 {
             return;
         }
@@ -204,6 +207,13 @@ impl PersonKeys {
             }
         }
     }
+}
+
+/// Returns the number of keys that only lines from before `cutoff` use. A key is in use until the
+/// next one is made.
+fn expired_before(keys: &[PersonKey], cutoff: Timestamp) -> usize {
+    let next = keys.iter().skip(1);
+    next.take_while(|next| next.made() < cutoff).count()
 }
 
 /// Reads the keys for use. A damaged file is moved away and not overwritten, because lines may use

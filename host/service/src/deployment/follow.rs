@@ -57,7 +57,8 @@ impl Deployment {
         if found.is_complete {
             store.acknowledge_rescan();
         }
-        Ok(found.people)
+        let retried = self.builder.people.retry_pending(found.number, pending);
+        Ok(found.people + retried)
     }
 
     /// Returns the lease under which this node may answer; none without the active revision.

@@ -58,6 +58,7 @@ pub(crate) use ready::breaker::TripCounts;
 pub(crate) use ready::{Outcome, ReadyRevision};
 pub use record::ConfiguredTexts;
 pub use record::copy::{RevisionCopy, RevisionCopyError, copy_revisions};
+pub use record::needed::{NeededComponent, needed_components};
 pub use recovery::Configured;
 pub use routes::{Preference, RoutedRevision};
 pub(crate) use routes::{Routes, Shadow};

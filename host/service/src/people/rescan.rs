@@ -1,10 +1,10 @@
 //! Reading people from files that another program writes while the service runs, such as a restored
 //! backup.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rostro_gallery::{ChangeNumber, StoreChanges};
+use rostro_gallery::{ChangeNumber, GalleryError, StoreChanges};
 
 use super::templates::{TEMPLATE_TIMEOUT, TemplatesByView};
 use super::views::ViewChange;
@@ -14,25 +14,62 @@ use rostro_common::ids::PersonId;
 /// Timeout for the lock of a person that a request changes; the next rescan tries again.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// People that an earlier rescan could not read yet.
+/// Shortest and longest pause between two attempts to load a person.
+const MIN_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_secs(8);
+
+/// Time for attempts to load people again, because other changes wait meanwhile.
+const RETRY_TIME: Duration = Duration::from_millis(500);
+
+/// People that an earlier rescan could not load yet.
 #[derive(Debug, Default)]
 pub struct PendingPeople {
-    waiting: BTreeSet<PersonId>,
+    waiting: BTreeMap<PersonId, Retry>,
+}
+
+/// Next attempt to load a person.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    at: Instant,
+    pause: Duration,
+}
+
+impl PendingPeople {
+    /// Plans the next attempt for a person. Returns true when the pause gets its full length.
+    fn postpone(&mut self, id: &PersonId) -> bool {
+        let before = self.waiting.get(id).map(|retry| retry.pause);
+        let pause = before.map_or(Duration::ZERO, |pause| {
+            (2 * pause).clamp(MIN_PAUSE, MAX_PAUSE)
+        });
+        let at = Instant::now() + pause;
+        self.waiting.insert(id.clone(), Retry { at, pause });
+        pause == MAX_PAUSE && before != Some(MAX_PAUSE)
+    }
+
+    /// Returns the people whose next attempt is due.
+    fn due(&self) -> Vec<PersonId> {
+        let now = Instant::now();
+        let due = self.waiting.iter().filter(|(_, retry)| retry.at <= now);
+        due.map(|(id, _)| id.clone()).collect()
+    }
 }
 
 /// Result of a rescan.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rescan {
+    /// Number of the latest change.
+    pub number: ChangeNumber,
     /// Number of people that were read.
     pub people: usize,
-    /// Whether every change of people was applied.
+    /// Whether every change was applied, except those of people who were set aside.
     pub is_complete: bool,
     /// Whether another node may have written the record of revisions.
     pub revisions: bool,
 }
 
 impl People {
-    /// Applies people that other programs stored since the last rescan to every view.
+    /// Applies people that other programs stored since the last rescan to every view. People who
+    /// cannot be loaded are set aside, because the changes of others must not wait for them.
     ///
     /// # Errors
     ///
@@ -59,31 +96,86 @@ impl People {
         for id in &deleted {
             if let Err(error) = self.refresh(number, id, true) {
                 is_complete = false;
-                log_failure(&error);
+                if !is_transient(&error) {
+                    self.log_failure(id, &error);
+                }
             }
         }
         let mut refreshed = 0;
-        let retried = std::mem::take(&mut pending.waiting);
-        for id in retried.union(&people) {
-            let Err(error) = self.refresh(number, id, false) else {
-                refreshed += 1;
-                continue;
-            };
-            is_complete = false;
-            // An unreadable file may be repaired or quarantined, so its person is retried.
-            if is_transient(&error) || matches!(error, PeopleError::Gallery(_)) {
-                pending.waiting.insert(id.clone());
-            }
-            if !retried.contains(id) {
-                log_failure(&error);
+        for id in &people {
+            match self.load_or_postpone(number, id, pending) {
+                Ok(is_loaded) => refreshed += usize::from(is_loaded),
+                // It concerns every person, and the next rescan finds the same changes.
+                Err(_) => is_complete = false,
             }
         }
         groups?;
         Ok(Rescan {
+            number,
             people: refreshed,
             is_complete,
             revisions,
         })
+    }
+
+    /// Loads people that an earlier rescan set aside, for a short time. Returns their number.
+    pub(crate) fn retry_pending(&self, number: ChangeNumber, pending: &mut PendingPeople) -> usize {
+        let begun = Instant::now();
+        let mut loaded = 0;
+        for id in pending.due() {
+            if begun.elapsed() > RETRY_TIME {
+                break;
+            }
+            let result = self.load_or_postpone(number, &id, pending);
+            loaded += usize::from(result.unwrap_or(false));
+        }
+        loaded
+    }
+
+    /// Loads a person, or sets the person aside. Returns true if the person was loaded.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not answer, which concerns every person.
+    fn load_or_postpone(
+        &self,
+        number: ChangeNumber,
+        id: &PersonId,
+        pending: &mut PendingPeople,
+    ) -> Result<bool, PeopleError> {
+        let error = match self.refresh(number, id, false) {
+            Ok(()) => {
+                pending.waiting.remove(id);
+                return Ok(true);
+            }
+            Err(PeopleError::Gallery(GalleryError::Database(failure))) if failure.is_transient => {
+                return Err(GalleryError::Database(failure).into());
+            }
+            Err(error) => error,
+        };
+        let was_pending = pending.waiting.contains_key(id);
+        // An unreadable file may be repaired or quarantined, so its person is retried.
+        if is_transient(&error) {
+            if pending.postpone(id) {
+                self.log_failure(id, &error);
+            }
+        } else {
+            if !was_pending {
+                self.log_failure(id, &error);
+            }
+            match error {
+                PeopleError::Gallery(_) => drop(pending.postpone(id)),
+                _ => drop(pending.waiting.remove(id)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn log_failure(&self, id: &PersonId, error: &PeopleError) {
+        match self.store.log_name(id) {
+            Some(name) => tracing::warn!("cannot load {name}, which another node stored: {error}"),
+            None => tracing::warn!("cannot load a person that another program stored: {error}"),
+        }
     }
 
     /// Applies what is stored of a person to every view. The lock prevents concurrent changes of
@@ -110,8 +202,11 @@ impl People {
             let scope = (Instant::now() + TEMPLATE_TIMEOUT).into();
             let templates = match view.templates_of(&samples, &scope) {
                 Err(error) if is_transient(&error) => return Err(error),
-                // The policy cannot use this file of unknown origin, but may work on others.
-                Err(_) => None,
+                // The policy cannot use these samples of unknown origin, but may work on others.
+                Err(error) => {
+                    self.log_failure(id, &error);
+                    None
+                }
                 Ok(templates) => templates,
             };
             templates_by_view = templates_by_view.with(&view, templates.as_deref());
@@ -125,12 +220,6 @@ impl People {
     /// Counts the unusable files of the gallery by reason, as words for metrics.
     pub fn left_alone(&self) -> BTreeMap<&'static str, usize> {
         self.store.left_alone()
-    }
-}
-
-fn log_failure(error: &PeopleError) {
-    if !is_transient(error) {
-        tracing::warn!("cannot load a person that another program stored: {error}");
     }
 }
 

@@ -71,7 +71,11 @@ impl Views {
     /// lock, so that the changes of one person arrive in the order of their numbers.
     ///
     /// A view without an entry in the templates was added after the write, and reads the change
-    /// from the store.
+    /// from the store. A view that cannot use the templates forgets the person.
+    ///
+    /// # Errors
+    ///
+    /// The first error of a view. The other views have the change.
     pub(super) fn apply(
         &self,
         number: ChangeNumber,
@@ -81,26 +85,29 @@ impl Views {
         if matches!(change, ViewChange::Deleted(_)) {
             self.deletions.fetch_add(1, Ordering::SeqCst);
         }
+        let mut result = Ok(());
         for view in list.iter().filter_map(Weak::upgrade) {
-            match change {
+            let applied = match change {
                 ViewChange::Replaced(id, templates) => match templates.of(&view) {
-                    Some(TemplateOutcome::Made(templates)) => view.upsert(id, templates)?,
-                    Some(TemplateOutcome::NoSamples | TemplateOutcome::Failed) => {
-                        view.forget(id)?
-                    }
-                    None => {}
+                    Some(TemplateOutcome::Made(templates)) => upsert(&view, id, templates),
+                    Some(TemplateOutcome::NoSamples | TemplateOutcome::Failed) => view.forget(id),
+                    None => Ok(()),
                 },
                 ViewChange::Added(id, templates) => match templates.of(&view) {
-                    Some(TemplateOutcome::Made(templates)) => view.upsert(id, templates)?,
-                    Some(TemplateOutcome::NoSamples) => view.note_missing(id),
-                    Some(TemplateOutcome::Failed) => view.forget(id)?,
-                    None => {}
+                    Some(TemplateOutcome::Made(templates)) => upsert(&view, id, templates),
+                    Some(TemplateOutcome::NoSamples) => {
+                        view.note_missing(id);
+                        Ok(())
+                    }
+                    Some(TemplateOutcome::Failed) => view.forget(id),
+                    None => Ok(()),
                 },
-                ViewChange::Deleted(id) => view.remove(id)?,
-            }
+                ViewChange::Deleted(id) => view.remove(id),
+            };
+            result = result.and(applied);
         }
         tracing::trace!(change = number.0, "applied to the views");
-        Ok(())
+        result
     }
 
     /// Returns the number of deletions that were applied.
@@ -111,4 +118,14 @@ impl Views {
     fn locked(&self) -> MutexGuard<'_, Vec<Weak<View>>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Replaces a person's templates. A person of unusable ones is forgotten, because the old ones are of
+/// samples that are no longer stored.
+fn upsert(view: &View, id: &PersonId, templates: &[Vec<f32>]) -> Result<(), IndexError> {
+    let upserted = view.upsert(id, templates);
+    if upserted.is_err() {
+        view.forget(id)?;
+    }
+    upserted
 }

@@ -44,6 +44,7 @@ fn answer(begin: u64, end: u64, revision: &str) -> Entry {
         person: "alice".to_owned(),
         names: BTreeSet::new(),
         revision: Some(revision.to_owned()),
+        is_stale: false,
     };
     done(begin, end, recognition)
 }

@@ -9,21 +9,27 @@ use super::super::leases::LeaseList;
 use super::super::position::Epoch;
 use super::{StaleReads, StaleState};
 use crate::connection::{Database, DatabaseError};
+use crate::store::{AuditLineOf, insert_command_lines};
 
 /// Time between two looks whether stale reads have ended.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Allows nodes to answer without a lease. Returns the setting: a limit that is shorter than the
-/// present one counts only after stale reads have ended.
+/// Allows nodes to answer without a lease, and stores the audit line with that. Returns the setting: a
+/// limit that is shorter than the present one counts only after stale reads have ended.
 ///
 /// # Errors
 ///
 /// If a statement fails.
-pub fn turn_on(database: &Database, limit: Duration) -> Result<StaleReads, DatabaseError> {
+pub fn turn_on(
+    database: &Database,
+    limit: Duration,
+    audit: AuditLineOf<'_>,
+) -> Result<StaleReads, DatabaseError> {
     let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     database.wait(async {
-        let client = database.client().await?;
-        client
+        let mut client = database.client().await?;
+        let transaction = client.transaction().await?;
+        transaction
             .execute(
                 "UPDATE gallery SET stale_reads = 'on', stale_number = stale_number + 1, \
                  stale_ms = CASE stale_reads WHEN 'off' THEN $1 ELSE greatest(stale_ms, $1) END, \
@@ -31,12 +37,14 @@ pub fn turn_on(database: &Database, limit: Duration) -> Result<StaleReads, Datab
                 &[&limit],
             )
             .await?;
+        insert_command_lines(&transaction, &audit(true)).await?;
+        transaction.commit().await?;
         Ok(LeaseList::read(&client).await?.stale)
     })
 }
 
-/// Ends stale reads, and waits until each node knows it. Returns the setting, and the nodes that
-/// may not know it after `patience`.
+/// Ends stale reads, stores the audit line with that, and waits until each node knows it. Returns the
+/// setting, and the nodes that may not know it after `patience`.
 ///
 /// # Errors
 ///
@@ -44,16 +52,20 @@ pub fn turn_on(database: &Database, limit: Duration) -> Result<StaleReads, Datab
 pub fn turn_off(
     database: &Database,
     patience: Duration,
+    audit: AuditLineOf<'_>,
 ) -> Result<(StaleReads, Vec<String>), DatabaseError> {
     database.wait(async {
-        let client = database.client().await?;
-        client
+        let mut client = database.client().await?;
+        let transaction = client.transaction().await?;
+        let changed = transaction
             .execute(
                 "UPDATE gallery SET stale_reads = 'ending', stale_number = stale_number + 1 \
                  WHERE stale_reads = 'on'",
                 &[],
             )
             .await?;
+        insert_command_lines(&transaction, &audit(changed > 0)).await?;
+        transaction.commit().await?;
         let begun = tokio::time::Instant::now();
         loop {
             let mut list = LeaseList::read(&client).await?;

@@ -4,6 +4,7 @@
 
 pub(super) mod copy;
 mod former_ids;
+pub(super) mod needed;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use rostro_models::Manifest;
 use rostro_sandbox::pipeline::revision_id::RevisionInputs;
 
 /// The form of the record that this host writes and reads.
-pub(super) const FORM: u32 = 1;
+const FORM: u32 = 1;
 
 /// The parts of a revision. Its id is a digest of these and of the pack's models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,6 +170,23 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Parses the text of a record.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it is not a record.
+    pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
+        let mut record: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        if record.form != FORM {
+            let form = record.form;
+            return Err(format!(
+                "it has the form {form}, and this host reads {FORM}"
+            ));
+        }
+        record.exchange_ids();
+        Ok(record)
+    }
+
     /// Retires the previous revision, unless it has another role.
     pub(crate) fn retire_previous(&mut self) {
         let Some(id) = self.previous else { return };

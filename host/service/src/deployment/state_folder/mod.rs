@@ -16,7 +16,7 @@ use rostro_common::fs::lock::{FolderLock, FolderLockError};
 use rostro_common::shutdown::Shutdown;
 use rostro_gallery::{REVISIONS, RevisionsError, RevisionsWrite, SharedChange, Store, TEMPLATES};
 
-use super::record::{FORM, Record};
+use super::record::Record;
 use private::{FolderRepair, PrivateFolder};
 
 pub use error::StateError;
@@ -151,16 +151,7 @@ impl StateFolder {
             file: self.folder.join(REVISIONS),
             cause,
         };
-        let mut record: Record =
-            serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-        if record.form != FORM {
-            return Err(wrong(format!(
-                "it has the form {}, and this host reads {FORM}",
-                record.form
-            )));
-        }
-        record.exchange_ids();
-        Ok(record)
+        Record::parse(&text).map_err(wrong)
     }
 
     /// Writes the record to a store: a crash leaves the old one or the new one.

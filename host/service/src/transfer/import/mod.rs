@@ -308,6 +308,10 @@ impl<'s> Import<'s> {
                     );
                     self.report.omit(&entry_name(person), reason);
                 }
+                BatchOutcome::IdTaken => {
+                    let reason = PeopleError::IdTaken.to_string();
+                    self.report.omit(&entry_name(person), reason);
+                }
                 BatchOutcome::Skipped => {}
             }
         }

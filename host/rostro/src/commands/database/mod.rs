@@ -1,35 +1,35 @@
 //! `rostro database`: makes and checks the schema of a database of people, and copies people
 //! between a folder and a database.
 
-use std::fs::File;
+mod check;
+
+use std::cmp::Reverse;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
-use serde::Serialize;
 
 use rostro_common::cores::Cores;
 use rostro_common::shutdown::Shutdown;
 use rostro_common::text::sanitize;
 use rostro_database::schema::HalfvecView;
 use rostro_database::{
-    CopyError, DamagedRow, Database, DatabaseError, PostgresStore, begin_epoch, check_target, copy,
-    find_damage, schema,
+    CopyError, Database, DatabaseError, PostgresStore, check_target, copy, schema,
 };
 use rostro_gallery::{FolderStore, StateFiles, Store, StoreError};
+use rostro_service::DeletionsError;
 use rostro_service::deployment::{
     RevisionCopy, RevisionCopyError, StateError, StateFolder, copy_revisions,
 };
-use rostro_service::{ArchiveDeletions, DeletionsError};
 
 use crate::config::database::DatabaseAddress;
 use crate::config::state::StateArg;
 use crate::config::{ConfigError, cores};
-use crate::terminal::{say, say_json, warn_user};
-
-/// Number of damaged rows that the text of a check names.
-const MAX_NAMED: usize = 100;
+use crate::terminal::{say, warn_user};
+use check::CheckArgs;
 
 /// Arguments of `rostro database`.
 #[derive(Debug, Args)]
@@ -64,24 +64,6 @@ enum DatabaseCommand {
     /// The exit code is 0 if a service can use the database and no row is
     /// damaged, else 1.
     Check(CheckArgs),
-}
-
-/// Arguments of `rostro database check`.
-#[derive(Debug, Args)]
-struct CheckArgs {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    /// Have all nodes load anew, because the database was restored
-    ///
-    /// Once, after the restore of a backup, before the nodes start.
-    #[arg(long)]
-    after_restore: bool,
-    /// Repeat the deletions of this archive that the backup lacks
-    ///
-    /// The latest export of this database, by GET /v1/gallery.
-    #[arg(long, value_name = "ARCHIVE", requires = "after_restore")]
-    tombstones: Option<PathBuf>,
 }
 
 /// Arguments of `rostro database import` and `export`.
@@ -166,51 +148,19 @@ pub(crate) enum DatabaseCommandError {
         "{0} rows are damaged and left out; enrol the people again, delete them, or restore the database from a backup"
     )]
     DamagedRows(usize),
+    /// The record of revisions is damaged.
+    #[error(
+        "the record of revisions in the database is damaged: {0}; restore the database from a backup"
+    )]
+    DamagedRecord(String),
+    /// Revisions lack components.
+    #[error(
+        "{0} components of revisions are missing or damaged; push them again with `rostro pipeline push`"
+    )]
+    DamagedComponents(usize),
     /// Some people were not copied.
     #[error("{0} people or files were not copied; the lines above name them")]
     Incomplete(usize),
-}
-
-/// Result of a check.
-#[derive(Serialize)]
-struct CheckReport {
-    database: String,
-    server: String,
-    role: String,
-    schema_version: u32,
-    people: u64,
-    samples: u64,
-    groups: u64,
-    tombstones: u64,
-    changes: u64,
-    damaged_rows: usize,
-    damaged: Vec<DamagedReport>,
-}
-
-/// A row that cannot be used.
-#[derive(Serialize)]
-struct DamagedReport {
-    id: String,
-    person: i64,
-    position: Option<i32>,
-    reason: String,
-}
-
-impl From<DamagedRow> for DamagedReport {
-    fn from(row: DamagedRow) -> Self {
-        let DamagedRow {
-            person,
-            id,
-            position,
-            reason,
-        } = row;
-        Self {
-            id,
-            person,
-            position,
-            reason,
-        }
-    }
 }
 
 /// Runs the command.
@@ -240,68 +190,19 @@ pub(crate) fn run(args: &DatabaseArgs) -> Result<(), DatabaseCommandError> {
         }
         DatabaseCommand::Import(args) => {
             let stores = LockedStores::open(args, database, Direction::Import)?;
-            stores.copy(Direction::Import, args.replace)?;
+            let revisions = stores.copy_revisions(Direction::Import, args.replace)?;
+            stores.copy_people(Direction::Import, args.replace, revisions)?;
         }
         DatabaseCommand::Export(args) => {
-            let stores = LockedStores::open(args, database, Direction::Export)?;
-            stores.copy(Direction::Export, args.replace)?;
+            let folders = NewFolders::of([&args.gallery, &args.state.folder]);
+            let begun = LockedStores::open(args, database, Direction::Export).and_then(|stores| {
+                let revisions = stores.copy_revisions(Direction::Export, args.replace)?;
+                Ok((stores, revisions))
+            });
+            let (stores, revisions) = begun.inspect_err(|_| folders.remove())?;
+            stores.copy_people(Direction::Export, args.replace, revisions)?;
         }
-        DatabaseCommand::Check(args) => check(&database, args)?,
-    }
-    Ok(())
-}
-
-fn check(database: &Database, args: &CheckArgs) -> Result<(), DatabaseCommandError> {
-    let state = schema::check(database)?;
-    schema::check_rights(database)?;
-    if args.after_restore {
-        restore(database, args.tombstones.as_deref())?;
-    }
-    let counts = schema::count(database)?;
-    let damaged: Vec<DamagedReport> = find_damage(database)?.into_iter().map(Into::into).collect();
-    let report = CheckReport {
-        database: database.options().to_string(),
-        server: counts.server,
-        role: counts.role,
-        schema_version: state.version,
-        people: counts.people,
-        samples: counts.samples,
-        groups: counts.groups,
-        tombstones: counts.tombstones,
-        changes: counts.changes,
-        damaged_rows: damaged.len(),
-        damaged,
-    };
-    match args.json {
-        true => say_json(&report),
-        false => say(&text(&report)),
-    }
-    match report.damaged_rows {
-        0 => Ok(()),
-        rows => Err(DatabaseCommandError::DamagedRows(rows)),
-    }
-}
-
-/// Begins another epoch after a restore, and repeats the deletions of an archive.
-fn restore(database: &Database, archive: Option<&Path>) -> Result<(), DatabaseCommandError> {
-    let deletions = archive
-        .map(|path| {
-            let file = File::open(path).map_err(|cause| DatabaseCommandError::Archive {
-                path: path.to_owned(),
-                cause,
-            })?;
-            ArchiveDeletions::read(file).map_err(DatabaseCommandError::from)
-        })
-        .transpose()?;
-    let archive = deletions
-        .as_ref()
-        .map(|read| (read.origin, &read.tombstones));
-    let restored = begin_epoch(database, archive)?;
-    for reason in &restored.omitted {
-        warn_user(&format!("deletions were left out: {reason}"));
-    }
-    for id in &restored.deleted {
-        warn_user(&format!("deleted again: {}", id.escape_debug()));
+        DatabaseCommand::Check(args) => check::run(&database, args)?,
     }
     Ok(())
 }
@@ -350,13 +251,22 @@ impl LockedStores {
         Ok(stores)
     }
 
-    /// Copies everything. The revisions come first, because people who are recognised by another
-    /// pipeline than theirs would not be found.
-    fn copy(&self, direction: Direction, replace: bool) -> Result<(), DatabaseCommandError> {
-        let (from, to): (&dyn Store, &dyn Store) = match direction {
+    /// Returns the source and the target.
+    fn ends(&self, direction: Direction) -> (&dyn Store, &dyn Store) {
+        match direction {
             Direction::Import => (&self.folder, &self.database),
             Direction::Export => (&self.database, &self.folder),
-        };
+        }
+    }
+
+    /// Copies the revisions, unless the target has people. Returns their number. They come first,
+    /// because people who are recognised by another pipeline than theirs would not be found.
+    fn copy_revisions(
+        &self,
+        direction: Direction,
+        replace: bool,
+    ) -> Result<usize, DatabaseCommandError> {
+        let (from, to) = self.ends(direction);
         check_target(to, replace)?;
         let revisions = match &self.state {
             Some(state) => copy_revisions(state, from, to, replace)?,
@@ -368,7 +278,52 @@ impl LockedStores {
                 revision.short()
             ));
         }
-        copy_people(from, to, replace, revisions.revisions)
+        Ok(revisions.revisions)
+    }
+
+    fn copy_people(
+        &self,
+        direction: Direction,
+        replace: bool,
+        revisions: usize,
+    ) -> Result<(), DatabaseCommandError> {
+        let (from, to) = self.ends(direction);
+        copy_people(from, to, replace, revisions)
+    }
+}
+
+/// Folders that did not exist before an export.
+struct NewFolders {
+    folders: Vec<PathBuf>,
+    /// Those that they are in, the innermost first.
+    parents: Vec<PathBuf>,
+}
+
+impl NewFolders {
+    /// Finds those of an export's folders.
+    fn of<'a>(folders: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        let folders = folders.into_iter().filter(|folder| !folder.exists());
+        let folders: Vec<PathBuf> = folders.cloned().collect();
+        let parents = folders.iter().flat_map(|folder| folder.ancestors().skip(1));
+        let parents = parents.filter(|parent| !parent.as_os_str().is_empty() && !parent.exists());
+        let mut parents: Vec<PathBuf> = parents.map(Path::to_owned).collect();
+        parents.sort_by_key(|parent| Reverse(parent.components().count()));
+        Self { folders, parents }
+    }
+
+    /// Removes them with the locks and the components in them, because nothing was exported.
+    fn remove(&self) {
+        for folder in &self.folders {
+            if let Err(error) = fs::remove_dir_all(folder)
+                && error.kind() != ErrorKind::NotFound
+            {
+                warn_user(&format!("cannot remove {}: {error}", folder.display()));
+            }
+        }
+        for parent in &self.parents {
+            // Another program may have put something there.
+            let _ = fs::remove_dir(parent);
+        }
     }
 }
 
@@ -404,39 +359,4 @@ fn copy_people(
         0 => Ok(()),
         left_out => Err(DatabaseCommandError::Incomplete(left_out)),
     }
-}
-
-fn text(report: &CheckReport) -> String {
-    let CheckReport {
-        database,
-        server,
-        role,
-        schema_version,
-        people,
-        samples,
-        groups,
-        tombstones,
-        changes,
-        damaged_rows,
-        damaged,
-    } = report;
-    let mut text = format!(
-        "{database}, {server}\nrole {role} has its rights\nschema version {schema_version}, {changes} changes\n\
-         {people} people with {samples} samples, {groups} groups, {tombstones} deletions\n\
-         {damaged_rows} damaged rows"
-    );
-    for row in damaged.iter().take(MAX_NAMED) {
-        let sample = row.position.map(|position| format!(", sample {position}"));
-        text += &format!(
-            "\n  {} (person {}{}): {}",
-            row.id.escape_debug(),
-            row.person,
-            sample.unwrap_or_default(),
-            row.reason.escape_debug()
-        );
-    }
-    if damaged.len() > MAX_NAMED {
-        text += "\n  --json names the others";
-    }
-    text
 }
