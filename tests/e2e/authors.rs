@@ -183,16 +183,22 @@ fn check_reports_memory_limit() {
 
 #[test]
 fn frozen_0_1_0_component_runs() {
-    assert_frozen_runs("0.1.0");
+    assert_frozen_runs("0.1.0", &[]);
 }
 
 #[test]
 fn frozen_0_1_1_component_runs() {
-    assert_frozen_runs("0.1.1");
+    assert_frozen_runs("0.1.1", &[]);
 }
 
-/// Asserts that a component built for an earlier version of the interface serves.
-fn assert_frozen_runs(version: &str) {
+#[test]
+fn frozen_0_1_2_component_runs() {
+    assert_frozen_runs("0.1.2", &["whole_picture"]);
+}
+
+/// Asserts that a component built for an earlier version of the interface serves, with the codes of
+/// its warnings.
+fn assert_frozen_runs(version: &str, warnings: &[&str]) {
     let file = component(&format!("compat-{version}"));
     assert_eq!(findings(&bytes(&file), &[]), "");
     let server = Options::drawn().pipeline(file).start();
@@ -214,7 +220,13 @@ fn assert_frozen_runs(version: &str) {
             answer["timings_ms"]["embed"].as_f64().unwrap() > 0.0,
             "{answer}"
         );
-        assert_eq!(answer["warnings"], serde_json::json!([]));
+        let codes: Vec<&str> = answer["warnings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|warning| warning["code"].as_str().unwrap())
+            .collect();
+        assert_eq!(codes, warnings);
     }
 }
 
