@@ -24,7 +24,7 @@ pub(crate) struct NodesArgs {
     #[command(flatten)]
     address: DatabaseAddress,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
     command: Option<NodesCommand>,
@@ -99,6 +99,25 @@ struct StaleReadsReport {
     seconds: u64,
 }
 
+/// Result of turning stale reads on or off.
+#[derive(Serialize)]
+struct SwitchReport {
+    #[serde(flatten)]
+    setting: StaleReadsReport,
+    /// Nodes that may not know that stale reads end.
+    nodes: Vec<String>,
+    /// The same for people.
+    #[serde(skip)]
+    text: String,
+}
+
+/// Result of a drain, or of its end.
+#[derive(Serialize)]
+struct DrainReport<'a> {
+    node: &'a str,
+    draining: bool,
+}
+
 /// A node under one lease.
 #[derive(Serialize)]
 struct NodeReport<'a> {
@@ -136,36 +155,82 @@ pub(crate) fn run(args: &NodesArgs) -> Result<(), NodesError> {
         }
         Some(NodesCommand::Drain { name, off }) => {
             nodes::set_draining(&database, name, !off)?;
-            let name = sanitize(name);
-            match off {
-                true => say(&format!("{name} is ready again within a second")),
-                false => say(&format!("{name} is not ready from the next second on")),
-            }
+            let report = DrainReport {
+                node: name,
+                draining: !off,
+            };
+            report.print(args.json);
         }
-        Some(NodesCommand::StaleReads { switch }) => switch_stale_reads(&database, *switch)?,
+        Some(NodesCommand::StaleReads { switch }) => {
+            switch_stale_reads(&database, *switch)?.print(args.json);
+        }
     }
     Ok(())
 }
 
-fn switch_stale_reads(database: &Database, switch: StaleReadsSwitch) -> Result<(), NodesError> {
-    match switch {
+impl DrainReport<'_> {
+    fn print(&self, as_json: bool) {
+        if as_json {
+            return say_json(self);
+        }
+        let name = sanitize(self.node);
+        match self.draining {
+            true => say(&format!("{name} is not ready from the next second on")),
+            false => say(&format!("{name} is ready again within a second")),
+        }
+    }
+}
+
+fn switch_stale_reads(
+    database: &Database,
+    switch: StaleReadsSwitch,
+) -> Result<SwitchReport, NodesError> {
+    Ok(match switch {
         StaleReadsSwitch::On { limit } => {
             let setting = stale::turn_on(database, Duration::from_secs(limit.into()))?;
-            say(&format!(
-                "stale reads are on: nodes recognise people for up to {} s without a lease",
+            let text = format!(
+                "stale reads are on: nodes recognise people for up to {} s without a lease; each node \
+                 learns it at its next renewal, and `rostro nodes` shows STALE then",
                 setting.limit.as_secs()
-            ));
+            );
+            SwitchReport::new(&setting, Vec::new(), text)
         }
         StaleReadsSwitch::Off => {
             let (setting, nodes) = stale::turn_off(database, PATIENCE)?;
-            match setting.state {
-                StaleState::Off => say("stale reads are off"),
-                StaleState::On => say("stale reads were turned on again meanwhile"),
-                StaleState::Ending => say(&ending_text(&setting, &nodes)),
-            }
+            let text = match setting.state {
+                StaleState::Off => "stale reads are off".to_owned(),
+                StaleState::On => "stale reads were turned on again meanwhile".to_owned(),
+                StaleState::Ending => ending_text(&setting, &nodes),
+            };
+            SwitchReport::new(&setting, nodes, text)
+        }
+    })
+}
+
+impl SwitchReport {
+    fn new(setting: &StaleReads, nodes: Vec<String>, text: String) -> Self {
+        Self {
+            setting: StaleReadsReport::of(setting),
+            nodes,
+            text,
         }
     }
-    Ok(())
+
+    fn print(&self, as_json: bool) {
+        match as_json {
+            true => say_json(self),
+            false => say(&self.text),
+        }
+    }
+}
+
+impl StaleReadsReport {
+    fn of(setting: &StaleReads) -> Self {
+        Self {
+            state: setting.state.name(),
+            seconds: setting.limit.as_secs(),
+        }
+    }
 }
 
 /// Describes stale reads that have not ended.
@@ -185,10 +250,7 @@ fn report(list: &NodeList) -> NodesReport<'_> {
     let (keys, nodes) = (list.different_keys(), list.nodes.iter());
     NodesReport {
         changes: list.changes,
-        stale_reads: StaleReadsReport {
-            state: list.stale_reads.state.name(),
-            seconds: list.stale_reads.limit.as_secs(),
-        },
+        stale_reads: StaleReadsReport::of(&list.stale_reads),
         nodes: nodes
             .map(|node| NodeReport::of(list, &keys, node))
             .collect(),
