@@ -16,6 +16,9 @@ use crate::postgres::{BACK_UP, OwnDatabase, Postgres, RESTORE};
 /// Time for a service to reach a database that is back.
 const RETURN: Duration = Duration::from_secs(10);
 
+/// Longest time until a node finds an enrolment without its notification.
+const UNNOTIFIED: Duration = Duration::from_millis(1500);
+
 /// Length of a lease by default.
 const LEASE: Duration = Duration::from_secs(5);
 
@@ -188,6 +191,57 @@ fn unloadable_person_delays_no_deletion() {
     );
     let is_forgotten = || !knows(&first, "bob") && !knows(&second, "bob");
     assert!(holds_within(RETURN, is_forgotten), "{}", second.log());
+}
+
+/// A node recognises a person whom it was not notified of.
+#[test]
+fn unnotified_enrolment_is_found() {
+    let database = migrated();
+    let server = on(&database).start();
+    enroll(&server, "alice");
+    database.execute("CREATE TABLE kept AS TABLE rostro.sample");
+    delete(&server, "alice");
+    assert!(!knows(&server, "carol"));
+    database.execute(
+        "WITH numbered AS (UPDATE rostro.gallery SET counter = counter + 1 RETURNING counter), \
+         enrolled AS (INSERT INTO rostro.person (id, case_key, number) \
+            SELECT 'carol', 'carol', counter FROM numbered RETURNING person), \
+         stored AS (INSERT INTO rostro.sample \
+                (person, position, contract, enrolment, det_score, embedding, raw) \
+            SELECT enrolled.person, position, contract, enrolment, det_score, embedding, raw \
+            FROM kept, enrolled) \
+         INSERT INTO rostro.change (number, person) \
+         SELECT counter, person FROM numbered, enrolled",
+    );
+    let begun = Instant::now();
+    while !knows(&server, "carol") {
+        assert!(begun.elapsed() < UNNOTIFIED, "{}", server.log());
+    }
+    println!("recognised after {:?}", begun.elapsed());
+}
+
+/// A role that may only read serves nothing, and a check says so before.
+#[test]
+fn reading_role_is_refused() {
+    let postgres = Postgres::shared();
+    let database = postgres.database();
+    migrate(&database);
+    database.execute(
+        "CREATE ROLE reader LOGIN; GRANT USAGE ON SCHEMA rostro TO reader; \
+         GRANT SELECT ON ALL TABLES IN SCHEMA rostro TO reader",
+    );
+    let url = postgres.url(database.name(), "reader");
+    let error = Options::drawn().arg("--database", &url).refuse();
+    assert!(error.contains("--grant-to reader"), "{error}");
+    let output = rostro()
+        .args(["serve", "--check", "--pack", "testing", "--database", &url])
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && error.contains("--grant-to reader"),
+        "{error}"
+    );
 }
 
 #[test]

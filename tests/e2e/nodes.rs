@@ -3,16 +3,18 @@
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use ureq::http::Method;
 
 use crate::database::{migrate, migrated};
+use crate::fleet::hammer::proxy::{Link, Proxy};
 use crate::harness::{Answer, Options, Server, component, drawn, eventually, output_of, rostro};
 use crate::operator::{bytes, metrics};
 use crate::postgres::{OwnDatabase, Postgres};
 
 /// Metrics of a node, with their labels.
-const METRICS: [&str; 14] = [
+const METRICS: [&str; 15] = [
+    "rostro_audit_unsent_bytes",
     "rostro_fleet_stale_reads",
     "rostro_fleet_stale_answers_total",
     "rostro_fleet_lag_changes",
@@ -34,8 +36,13 @@ const LEASE: Duration = Duration::from_secs(1);
 
 /// Options of a node on a database.
 fn node(database: &OwnDatabase, name: &str) -> Options {
+    node_at(database.url(), name)
+}
+
+/// Options of a node that reaches its database at an address.
+fn node_at(url: &str, name: &str) -> Options {
     Options::drawn()
-        .arg("--database", database.url())
+        .arg("--database", url)
         .arg("--node", name)
         .arg("--lease", "1")
 }
@@ -126,8 +133,10 @@ fn drained_node_still_answers() {
     );
     server.enroll("alice", [drawn("alice-1.png")]).ok();
     let drain = |args: &[&str]| database_command(&database, &[&["nodes", "drain"], args].concat());
-    let drained = drain(&["one"]);
+    let drained = drain(&["one", "--json"]);
     assert!(drained.status.success(), "{}", error(&drained));
+    let report: Value = serde_json::from_slice(&drained.stdout).unwrap();
+    assert_eq!(report, json!({ "node": "one", "draining": true }));
     eventually("the drain", || readiness(&server) == 503);
     server
         .ask(&Method::GET, "/readyz", &[], &[])
@@ -204,6 +213,36 @@ fn node_commands_are_audited() {
             .all(|who| who.unwrap().starts_with("role ")),
         "{lines:?}"
     );
+}
+
+/// A node that is cut off lists no groups, because their members may be deleted.
+#[test]
+fn cut_off_node_lists_no_groups() {
+    let postgres = Postgres::shared();
+    let database = postgres.database();
+    migrate(&database);
+    let one = node(&database, "one").start();
+    let proxy = Proxy::start(postgres.address());
+    let url = format!(
+        "postgresql://postgres@{}/{}",
+        proxy.address(),
+        database.name()
+    );
+    let two = node_at(&url, "two").start();
+    one.enroll("alice", [drawn("alice-1.png")]).ok();
+    one.ask_admin(&Method::PUT, "/v1/groups/maths/people/alice", &[], &[])
+        .ok();
+    let groups = |path: &str| two.ask_admin(&Method::GET, path, &[], &[]);
+    eventually("the group", || groups("/v1/groups/maths").status == 200);
+    proxy.set(Link::Cut);
+    one.ask_admin(&Method::DELETE, "/v1/people/alice", &[], &[])
+        .ok();
+    for path in ["/v1/groups", "/v1/groups/maths"] {
+        groups(path).error(503, "lease_lost");
+    }
+    proxy.set(Link::Open);
+    eventually("the lease", || groups("/v1/groups").status == 200);
+    assert_eq!(groups("/v1/groups/maths").ok()["people"], json!([]));
 }
 
 /// A node with other settings does not start, and its error names the keys.
@@ -298,7 +337,10 @@ fn stale_reads_bridge_outage() {
         String::from_utf8(output.stdout).unwrap()
     };
     let text = switch(&["on", "--for", "600"]);
-    assert!(text.contains("up to 600 s without a lease"), "{text}");
+    assert!(
+        text.contains("up to 600 s without a lease; each node learns it"),
+        "{text}"
+    );
     eventually("both know it", || {
         servers
             .iter()
@@ -353,6 +395,11 @@ fn stale_reads_bridge_outage() {
         [id.clone(), id.clone()]
     );
     assert_eq!(switch(&["off"]), "stale reads are off\n");
+    let report: Value = serde_json::from_str(&switch(&["off", "--json"])).unwrap();
+    assert_eq!(
+        (&report["state"], &report["nodes"]),
+        (&json!("off"), &json!([]))
+    );
     activate().ok();
     assert_eq!(delete().ok()["deleted"], false);
     servers[1].enroll("alice", [drawn("alice-1.png")]).ok();

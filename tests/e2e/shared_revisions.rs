@@ -107,6 +107,11 @@ fn joining_node_serves_shared_revision() {
     one.activate(&id);
     let two = node(&database, "two").start();
     assert_eq!(names(&two), ["Unknown"]);
+    assert!(
+        two.log().contains("`rostro pipeline activate"),
+        "{}",
+        two.log()
+    );
     drop(one);
     let one = node(&database, "one").start();
     assert_eq!(names(&one), ["Unknown"]);
@@ -125,6 +130,45 @@ fn joining_node_serves_shared_revision() {
     assert_eq!(
         (names(&one), names(&two)),
         (vec!["alice".into()], vec!["alice".into()])
+    );
+}
+
+/// A node with files that no revision of the database has warns of it.
+#[test]
+fn new_files_name_push() {
+    const WARNING: &str = "`rostro pipeline push`";
+    let database = migrated();
+    let one = node(&database, "one").start();
+    let other = || node(&database, "two").pipeline(component("variant"));
+    let two = other().start();
+    assert_eq!(two.active(), one.active());
+    assert!(two.log().contains(WARNING), "{}", two.log());
+    drop(one);
+    let one = node(&database, "one").start();
+    assert!(!one.log().contains("does not serve"), "{}", one.log());
+}
+
+/// A node with other models of the pack names the command that repairs it.
+#[test]
+fn other_models_name_install() {
+    let database = migrated();
+    let with = |name: &str, recognizer: &str| {
+        let models = tempfile::tempdir().unwrap();
+        let files = [
+            ("detector", model("detector")),
+            ("recognizer", model(recognizer)),
+        ];
+        pack(models.path(), "own", &files);
+        let options = node(&database, name).pack("own");
+        (options.arg("--models", models.path()), models)
+    };
+    let (one, _models) = with("one", "recognizer");
+    let _one = one.start();
+    let (two, _models) = with("two", "detector");
+    let error = two.refuse();
+    assert!(
+        error.contains("rostro models install --force") && !error.contains("cannot stage"),
+        "{error}"
     );
 }
 

@@ -16,7 +16,7 @@ mod operator;
 pub(crate) mod outage;
 pub(crate) mod people;
 pub(crate) mod planted;
-mod proxy;
+pub(crate) mod proxy;
 mod stale;
 mod view;
 

@@ -21,6 +21,8 @@ pub struct FleetStatus {
     pub joins: u64,
     /// Number of times that the connection which renews the lease was made again.
     pub reconnects: u64,
+    /// Bytes of the audit log that wait on this node for the database.
+    pub unsent_audit_bytes: u64,
     /// Use of the database.
     pub database: DatabaseUsage,
 }

@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rostro_common::digest::Sha256Digest;
+
 use super::manifest::{MANIFEST, Manifest, ManifestError, ModelSpec, installed_names, known_names};
 use super::model_file::{ModelFileError, read_verified};
 use super::remedy;
@@ -239,6 +241,11 @@ impl Pack {
             .and_then(|dimension| dimension.try_into().ok())
     }
 
+    /// Returns a digest of what a pack's folder says of its 8-bit variants; none without any.
+    pub fn variants_digest(models: &Path, name: &str) -> Option<Sha256Digest> {
+        variant::digest(&models.join(name))
+    }
+
     /// Returns the names of the packs in a folder, in order.
     pub fn installed(models: &Path) -> Vec<String> {
         installed_names(models)
@@ -289,7 +296,6 @@ impl Pack {
 
 #[cfg(test)]
 mod tests {
-    use rostro_common::digest::Sha256Digest;
 
     use super::*;
 
@@ -400,6 +406,24 @@ mod tests {
             Sha256Digest::of(original)
         );
         fs::write(folder.join(VARIANTS), text).unwrap();
+    }
+
+    #[test]
+    fn variants_digest_follows_files() {
+        let models = tempfile::tempdir().unwrap();
+        put(models.path(), "own", b"weights");
+        let digest = || Pack::variants_digest(models.path(), "own");
+        assert_eq!(digest(), None);
+        put_variant(models.path(), "own", "recognizer.int8.onnx", b"weights");
+        let first = digest().unwrap();
+        let file = models.path().join("own").join(VARIANTS);
+        let text = fs::read_to_string(&file).unwrap();
+        let other = text.replace(
+            &Sha256Digest::of(b"eight bits").to_string(),
+            &Sha256Digest::of(b"others").to_string(),
+        );
+        fs::write(&file, other).unwrap();
+        assert_ne!(digest().unwrap(), first);
     }
 
     #[test]

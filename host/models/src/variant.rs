@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+use rostro_common::digest::Sha256Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Manifest, is_file_name, is_sha256};
@@ -87,6 +88,16 @@ pub(crate) fn read_specs(folder: &Path) -> Result<Variants, VariantError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Variants::default()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Returns a digest of the variants that a pack's folder names; none without any.
+pub(crate) fn digest(folder: &Path) -> Option<Sha256Digest> {
+    let variants = read_specs(folder).ok()?.0;
+    let lines = variants.iter();
+    let lines: String = lines
+        .map(|(role, spec)| format!("{role} {}\n", spec.sha256))
+        .collect();
+    (!lines.is_empty()).then(|| Sha256Digest::of(lines.as_bytes()))
 }
 
 fn read_variant(

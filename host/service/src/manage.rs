@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rostro_common::cancel::CancelScope;
 use rostro_common::ids::{ContractId, PersonId};
 use rostro_common::sample::Sample;
-use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError};
+use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError, Members};
 use rostro_gallery::{Deletion, GroupChange, Lease, SharedChange};
 use rostro_sandbox::pipeline::revision::Revision;
 
@@ -72,6 +72,30 @@ impl Service {
         let people = self.deployment.active().view.list(after, most);
         self.check_lease(lease)?;
         Ok(people)
+    }
+
+    /// Returns every group with the number of its members.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NoLease`].
+    pub fn list_groups(&self) -> Result<Vec<(GroupId, usize)>, ServiceError> {
+        let lease = self.take_lease()?;
+        let groups = self.groups().list();
+        self.check_lease(lease)?;
+        Ok(groups)
+    }
+
+    /// Returns the members of a group, or none if the group does not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NoLease`].
+    pub fn group_members(&self, group: &GroupId) -> Result<Option<Members>, ServiceError> {
+        let lease = self.take_lease()?;
+        let members = self.groups().members(group);
+        self.check_lease(lease)?;
+        Ok(members)
     }
 
     /// Returns the lease under which this node may answer from memory. A request takes it before it

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 
 use rostro_service::deployment::{ChangeError, StateError};
-use rostro_service::types::{ComponentError, PendingCause};
+use rostro_service::types::{ComponentError, GalleryError, PendingCause};
 
 use crate::error::{ApiError, is_disk_full};
 
@@ -24,7 +24,13 @@ pub(super) fn change_error(error: ChangeError) -> ApiError {
             };
             (StatusCode::GATEWAY_TIMEOUT, code)
         }
-        ChangeError::Nodes(_) => (StatusCode::SERVICE_UNAVAILABLE, "database_unavailable"),
+        ChangeError::Nodes(GalleryError::Database(failure)) if failure.is_transient => {
+            let message = format!("{message}; nothing was changed, send the change again");
+            return ApiError::retry_later("database_unavailable", &message);
+        }
+        ChangeError::Nodes(_) => {
+            return ApiError::internal("database_failed", message.clone(), message);
+        }
         ChangeError::State(StateError::Database { cause, .. }) if cause.is_transient => {
             let message = format!("{message}; send the change again, which may have taken effect");
             return ApiError::retry_later("database_unavailable", &message);

@@ -42,14 +42,25 @@ impl Collector for FleetCollector {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
-        let age = ConstGauge::new(status.lease_age.as_secs_f64());
-        let help = "Time since the last renewal of the lease began";
-        age.encode(encoder.encode_descriptor(
-            "fleet_lease_age",
-            help,
-            Some(&Unit::Seconds),
-            age.metric_type(),
-        )?)?;
+        let bytes = status.unsent_audit_bytes;
+        for (name, help, unit, value) in [
+            (
+                "fleet_lease_age",
+                "Time since the last renewal of the lease began",
+                Unit::Seconds,
+                status.lease_age.as_secs_f64(),
+            ),
+            (
+                "audit_unsent",
+                "Lines of the audit log that wait on this node for the database",
+                Unit::Bytes,
+                u32::try_from(bytes).map_or(f64::from(u32::MAX), f64::from),
+            ),
+        ] {
+            let gauge = ConstGauge::new(value);
+            let kind = gauge.metric_type();
+            gauge.encode(encoder.encode_descriptor(name, help, Some(&unit), kind)?)?;
+        }
         for (name, help, value) in [
             (
                 "fleet_expulsions",

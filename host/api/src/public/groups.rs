@@ -8,7 +8,9 @@ use utoipa::ToSchema;
 use rostro_service::deployment::Actor;
 use rostro_service::types::{GroupChange, GroupId};
 
-use super::openapi::{AuthErrors, LockErrors, NoBodyErrors, NotFoundErrors, WriteErrors};
+use super::openapi::{
+    AuthErrors, LeaseErrors, LockErrors, NoBodyErrors, NotFoundErrors, WriteErrors,
+};
 use super::responses::{parse_person, run_blocking};
 use crate::error::ApiError;
 use crate::request::extract::PathParams;
@@ -61,22 +63,22 @@ impl From<GroupChange> for ChangedAnswer {
     tag = "manage",
     responses(
         (status = 200, description = "All groups", body = GroupsAnswer),
-        AuthErrors
+        AuthErrors, LeaseErrors
     )
 )]
-pub(super) async fn list(State(app): State<App>) -> Json<GroupsAnswer> {
+pub(super) async fn list(State(app): State<App>) -> Result<Json<GroupsAnswer>, ApiError> {
     let groups = app
         .service
-        .groups()
-        .list()
+        .list_groups()
+        .map_err(ApiError::of_service)?
         .into_iter()
         .map(|(group, people)| ListedGroup {
             group: group.to_string(),
             people,
         });
-    Json(GroupsAnswer {
+    Ok(Json(GroupsAnswer {
         groups: groups.collect(),
-    })
+    }))
 }
 
 /// Show the members of a group.
@@ -87,7 +89,7 @@ pub(super) async fn list(State(app): State<App>) -> Json<GroupsAnswer> {
     params(("group" = String, Path, description = "The group's name")),
     responses(
         (status = 200, description = "The members", body = GroupAnswer),
-        AuthErrors, NotFoundErrors, NoBodyErrors
+        AuthErrors, NotFoundErrors, NoBodyErrors, LeaseErrors
     )
 )]
 pub(super) async fn show(
@@ -97,8 +99,8 @@ pub(super) async fn show(
     let group = parse_group(&name)?;
     let members = app
         .service
-        .groups()
-        .members(&group)
+        .group_members(&group)
+        .map_err(ApiError::of_service)?
         .ok_or_else(|| unknown_group(&name))?;
     let mut people: Vec<String> = members.iter().map(ToString::to_string).collect();
     people.sort();

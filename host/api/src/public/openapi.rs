@@ -71,7 +71,7 @@ const ERRORS: [(u16, &str); 12] = [
     (413, "The body, the bytes of an image or its pixels are over a limit."),
     (415, "The content type is not supported."),
     (500, "The pipeline or the service failed; the log has the cause."),
-    (503, "The service is at capacity, or another request must end first: see `retry-after`."),
+    (503, "The service cannot answer now: the code says why, and `retry-after` when to retry."),
     (504, "The request exceeded its deadline."),
     (507, "The disk is full; nothing was changed, but an import keeps what it stored so far."),
 ];
@@ -124,6 +124,8 @@ error_groups! {
     WorkerErrors: [503, 504];
     /// Errors of a request that waits for another one.
     LockErrors: [503];
+    /// Errors of an answer from the memory of a node, which needs a lease.
+    LeaseErrors: [503];
     /// Errors of a path that names a person or group.
     NotFoundErrors: [404];
 }

@@ -14,8 +14,8 @@ use rostro_service::executor::Client;
 
 use super::enroll::{self, EnrollAnswer, EnrollCall, Photos};
 use super::openapi::{
-    AuthErrors, BodyErrors, LockErrors, NoBodyErrors, NotFoundErrors, PhotosForm, ReadErrors,
-    WorkerErrors, WriteErrors,
+    AuthErrors, BodyErrors, LeaseErrors, LockErrors, NoBodyErrors, NotFoundErrors, PhotosForm,
+    ReadErrors, WorkerErrors, WriteErrors,
 };
 use super::responses::{PipelineHeader, parse_person, run_blocking};
 use crate::error::ApiError;
@@ -118,7 +118,7 @@ struct LeftAlone {
     params(ListQuery),
     responses(
         (status = 200, description = "People in the order of their ids", body = PeopleAnswer),
-        AuthErrors, NoBodyErrors
+        AuthErrors, NoBodyErrors, LeaseErrors
     )
 )]
 pub(super) async fn list(

@@ -197,6 +197,12 @@ impl DatabaseError {
             is_transient,
         };
         match error {
+            // Older servers do not know a setting of the session.
+            PoolError::PostCreateHook(HookError::Backend(error))
+                if error.code() == Some(&SqlState::UNDEFINED_OBJECT) =>
+            {
+                connect(cause(&error), "use PostgreSQL 14 or later", false)
+            }
             PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
                 let (remedy, is_transient) = connect_remedy(&error);
                 connect(cause(&error), remedy, is_transient)

@@ -65,7 +65,7 @@ impl Observations {
 
 impl Fleet {
     /// Returns the state of this node's part in the fleet.
-    pub(crate) fn status(&self) -> FleetStatus {
+    pub(crate) fn status(&self, unsent_audit_bytes: u64) -> FleetStatus {
         let observations = &self.observations;
         let latest = observations.latest.lock();
         let latest = latest.unwrap_or_else(PoisonError::into_inner).clone();
@@ -85,6 +85,7 @@ impl Fleet {
                 .sessions
                 .load(Ordering::Relaxed)
                 .saturating_sub(1),
+            unsent_audit_bytes,
             database: self.database.usage(),
         }
     }

@@ -410,7 +410,8 @@ impl Store for PostgresStore {
     }
 
     fn fleet_status(&self) -> Option<FleetStatus> {
-        self.node.as_ref().map(|_| self.fleet.status())
+        let node = self.node.as_ref()?;
+        Some(self.fleet.status(node.unsent.bytes()))
     }
 
     fn join(&self, scope: &CancelScope) -> Result<(), GalleryError> {

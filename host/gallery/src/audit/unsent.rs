@@ -56,6 +56,13 @@ impl UnsentLines {
         self.has_lines.load(Ordering::SeqCst)
     }
 
+    /// Returns the number of bytes that wait.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let files = [UNSENT_LINES, SENDING].map(|name| fs::metadata(self.folder.join(name)));
+        files.into_iter().flatten().map(|file| file.len()).sum()
+    }
+
     /// Appends whole lines durably.
     ///
     /// # Errors
@@ -128,10 +135,12 @@ mod tests {
             .unwrap_err();
         lines.append(b"{2}\n").unwrap();
         assert!(lines.has_lines());
+        assert_eq!(lines.bytes(), 8);
         drop(lines);
         let lines = UnsentLines::open(folder.path()).unwrap();
         assert_eq!(sent(&lines), "{1}\n{2}\n");
         assert!(!lines.has_lines());
+        assert_eq!(lines.bytes(), 0);
         assert_eq!(sent(&lines), "");
         lines.append(b"{3}\n").unwrap();
         assert_eq!(sent(&lines), "{3}\n");

@@ -25,7 +25,7 @@ pub(crate) struct NodesArgs {
     #[command(flatten)]
     address: DatabaseAddress,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
     command: Option<NodesCommand>,
@@ -100,6 +100,25 @@ struct StaleReadsReport {
     seconds: u64,
 }
 
+/// Result of turning stale reads on or off.
+#[derive(Serialize)]
+struct SwitchReport {
+    #[serde(flatten)]
+    setting: StaleReadsReport,
+    /// Nodes that may not know that stale reads end.
+    nodes: Vec<String>,
+    /// The same for people.
+    #[serde(skip)]
+    text: String,
+}
+
+/// Result of a drain, or of its end.
+#[derive(Serialize)]
+struct DrainReport<'a> {
+    node: &'a str,
+    draining: bool,
+}
+
 /// A node under one lease.
 #[derive(Serialize)]
 struct NodeReport<'a> {
@@ -135,13 +154,15 @@ pub(crate) fn run(args: &NodesArgs) -> Result<(), NodesError> {
                 false => say(&table(&report)),
             }
         }
-        Some(NodesCommand::Drain { name, off }) => drain(&database, name, *off)?,
-        Some(NodesCommand::StaleReads { switch }) => switch_stale_reads(&database, *switch)?,
+        Some(NodesCommand::Drain { name, off }) => drain(&database, name, *off)?.print(args.json),
+        Some(NodesCommand::StaleReads { switch }) => {
+            switch_stale_reads(&database, *switch)?.print(args.json);
+        }
     }
     Ok(())
 }
 
-fn drain(database: &Database, name: &str, off: bool) -> Result<(), NodesError> {
+fn drain<'a>(database: &Database, name: &'a str, off: bool) -> Result<DrainReport<'a>, NodesError> {
     let actor = actor(database)?;
     let action = if off { Action::EndDrain } else { Action::Drain };
     let audit = |outcome| command_line(&actor, action, outcome, name);
@@ -154,12 +175,23 @@ fn drain(database: &Database, name: &str, off: bool) -> Result<(), NodesError> {
         warn_user(&format!("the audit log lacks this command: {error}"));
     }
     drained?;
-    let name = sanitize(name);
-    match off {
-        true => say(&format!("{name} is ready again within a second")),
-        false => say(&format!("{name} is not ready from the next second on")),
+    Ok(DrainReport {
+        node: name,
+        draining: !off,
+    })
+}
+
+impl DrainReport<'_> {
+    fn print(&self, as_json: bool) {
+        if as_json {
+            return say_json(self);
+        }
+        let name = sanitize(self.node);
+        match self.draining {
+            true => say(&format!("{name} is not ready from the next second on")),
+            false => say(&format!("{name} is ready again within a second")),
+        }
     }
-    Ok(())
 }
 
 /// Returns the author of a command: the role that the database has logged in, on this machine.
@@ -170,18 +202,23 @@ fn actor(database: &Database) -> Result<Actor, NodesError> {
     })
 }
 
-fn switch_stale_reads(database: &Database, switch: StaleReadsSwitch) -> Result<(), NodesError> {
+fn switch_stale_reads(
+    database: &Database,
+    switch: StaleReadsSwitch,
+) -> Result<SwitchReport, NodesError> {
     let actor = actor(database)?;
-    match switch {
+    Ok(match switch {
         StaleReadsSwitch::On { limit } => {
             let detail = format!("for up to {limit} s");
             let (action, outcome) = (Action::StaleReads, ActionOutcome::Done);
             let audit = |_| command_line(&actor, action, outcome, &detail);
             let setting = stale::turn_on(database, Duration::from_secs(limit.into()), &audit)?;
-            say(&format!(
-                "stale reads are on: nodes recognise people for up to {} s without a lease",
+            let text = format!(
+                "stale reads are on: nodes recognise people for up to {} s without a lease; each node \
+                 learns it at its next renewal, and `rostro nodes` shows STALE then",
                 setting.limit.as_secs()
-            ));
+            );
+            SwitchReport::new(&setting, Vec::new(), text)
         }
         StaleReadsSwitch::Off => {
             let audit = |changed| {
@@ -189,14 +226,40 @@ fn switch_stale_reads(database: &Database, switch: StaleReadsSwitch) -> Result<(
                 command_line(&actor, Action::EndStaleReads, outcome, "")
             };
             let (setting, nodes) = stale::turn_off(database, PATIENCE, &audit)?;
-            match setting.state {
-                StaleState::Off => say("stale reads are off"),
-                StaleState::On => say("stale reads were turned on again meanwhile"),
-                StaleState::Ending => say(&ending_text(&setting, &nodes)),
-            }
+            let text = match setting.state {
+                StaleState::Off => "stale reads are off".to_owned(),
+                StaleState::On => "stale reads were turned on again meanwhile".to_owned(),
+                StaleState::Ending => ending_text(&setting, &nodes),
+            };
+            SwitchReport::new(&setting, nodes, text)
+        }
+    })
+}
+
+impl SwitchReport {
+    fn new(setting: &StaleReads, nodes: Vec<String>, text: String) -> Self {
+        Self {
+            setting: StaleReadsReport::of(setting),
+            nodes,
+            text,
         }
     }
-    Ok(())
+
+    fn print(&self, as_json: bool) {
+        match as_json {
+            true => say_json(self),
+            false => say(&self.text),
+        }
+    }
+}
+
+impl StaleReadsReport {
+    fn of(setting: &StaleReads) -> Self {
+        Self {
+            state: setting.state.name(),
+            seconds: setting.limit.as_secs(),
+        }
+    }
 }
 
 /// Describes stale reads that have not ended.
@@ -216,10 +279,7 @@ fn report(list: &NodeList) -> NodesReport<'_> {
     let (keys, nodes) = (list.different_keys(), list.nodes.iter());
     NodesReport {
         changes: list.changes,
-        stale_reads: StaleReadsReport {
-            state: list.stale_reads.state.name(),
-            seconds: list.stale_reads.limit.as_secs(),
-        },
+        stale_reads: StaleReadsReport::of(&list.stale_reads),
         nodes: nodes
             .map(|node| NodeReport::of(list, &keys, node))
             .collect(),

@@ -82,6 +82,7 @@ pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
 fn check_database(options: &DatabaseOptions) -> Result<String, DatabaseError> {
     let database = Database::open(options)?;
     let version = schema::check(&database)?.version;
+    schema::check_rights(&database)?;
     let people = schema::count(&database)?.people;
     Ok(format!(
         "database: {options}, schema version {version}, {people} people"

@@ -1,5 +1,8 @@
-//! Settings that change answers, and so must be the same on all nodes of a database. Values that the
-//! memory of a machine limits further count as they were set, because an operator can change those.
+//! Settings that change answers or what all nodes share, and so must be the same on all nodes of a
+//! database. Values that the memory of a machine limits further count as they were set, because an
+//! operator can change those.
+
+use std::time::Duration;
 
 use clap::ValueEnum;
 
@@ -7,6 +10,7 @@ use rostro_database::NodeSettings;
 use rostro_database::settings::{LEASE, PIPELINE_SETTING};
 use rostro_index::Method;
 use rostro_inference::precision::PrecisionMode;
+use rostro_models::Pack;
 use rostro_sandbox::review::Review;
 
 use super::Config;
@@ -17,7 +21,10 @@ const OF_PACK: &str = "the pack's";
 /// Key of the review, which a reload may change.
 const REVIEW: &str = "review";
 
-/// Returns the settings of a configuration that change answers.
+/// Key of the 8-bit models, by which two nodes in one mode may answer differently.
+const INT8_MODELS: &str = "int8-models";
+
+/// Returns the settings of a configuration that nodes must share.
 pub(super) fn settings(config: &Config) -> NodeSettings {
     let Config {
         fleet,
@@ -27,6 +34,7 @@ pub(super) fn settings(config: &Config) -> NodeSettings {
         limits,
         review,
         search,
+        keep_audit,
         ..
     } = config;
     let threshold =
@@ -43,6 +51,8 @@ pub(super) fn settings(config: &Config) -> NodeSettings {
         ("search", search_name(*search)),
         (REVIEW, review_name(*review)),
         (LEASE, fleet.lease.as_secs_f64().to_string()),
+        // Each node removes the lines of all.
+        ("keep-audit", keep_audit.to_string()),
     ];
     let fixed = fixed.map(|(key, value)| (key.to_owned(), value));
     let limits = limits
@@ -53,6 +63,20 @@ pub(super) fn settings(config: &Config) -> NodeSettings {
         .iter()
         .map(|(key, value)| (format!("{PIPELINE_SETTING}{key}"), value.clone()));
     NodeSettings::new(fixed.into_iter().chain(limits).chain(own))
+}
+
+/// Adds the digest of the pack's 8-bit models, which belong to no revision.
+pub(super) fn add_models(config: &Config) {
+    if config.precision != PrecisionMode::Float {
+        let digest = Pack::variants_digest(&config.models, &config.pack);
+        let digest = digest.map_or_else(|| "none".to_owned(), |digest| digest.short());
+        config.fleet.settings.set(INT8_MODELS, &digest);
+    }
+}
+
+/// Returns true if a deletion waits for a dead node for longer than a request may take.
+pub(crate) fn outlasts_deadline(lease: Duration, deadline: Duration) -> bool {
+    lease.mul_f64(1.1) >= deadline
 }
 
 /// Records a review that a reload changed.

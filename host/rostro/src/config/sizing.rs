@@ -8,11 +8,13 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use rostro_database::{Database, schema};
 use rostro_index::Method;
 use rostro_models::Pack;
 
+use super::fleet::add_models;
 use super::memory::Memory;
 use super::{Config, ConfigError, ServeArgs, cores};
 
@@ -174,7 +176,8 @@ impl ServeArgs {
         let config = self.validate()?;
         let fixed = PROGRAM + WEIGHTS * mib(Pack::file_bytes(&config.models, &config.pack));
         let dimension = Pack::dimension(&config.models, &config.pack).unwrap_or(DEFAULT_DIMENSION);
-        let people = people(&config.gallery, dimension, config.search);
+        let people = people_mib(count_people(&config), dimension, config.search);
+        add_models(&config);
         fit_budgets(config, explicit, machine, fixed, people)
     }
 }
@@ -286,16 +289,25 @@ pub(super) fn default_guests(workers: usize) -> usize {
         .clamp(1024, super::MAX_MIB)
 }
 
-/// Estimates the MiB of a gallery's people by the number of its files, without reading them.
-fn people(gallery: &Path, dimension: usize, search: Method) -> usize {
+/// Returns the number of people in the database, or else of the gallery's files. A database that
+/// cannot be used counts as empty, because the start reports it.
+fn count_people(config: &Config) -> usize {
+    let Some(options) = &config.database else {
+        return config.gallery.read_dir().map_or(0, Iterator::count);
+    };
+    let counted = Database::open(options).and_then(|database| schema::count(&database));
+    counted.map_or(0, |counts| {
+        usize::try_from(counts.people).unwrap_or(usize::MAX)
+    })
+}
+
+/// Estimates the MiB that people take.
+fn people_mib(count: usize, dimension: usize, search: Method) -> usize {
     let number = match search {
         Method::Exact | Method::Approximate { .. } => size_of::<f32>(),
         Method::Int8 { .. } => size_of::<i8>(),
     };
-    let person = PERSON + TEMPLATES * number * dimension;
-    gallery
-        .read_dir()
-        .map_or(0, |entries| mib(entries.count() * person))
+    mib(count.saturating_mul(PERSON + TEMPLATES * number * dimension))
 }
 
 /// Converts bytes to MiB, rounded up.
@@ -449,7 +461,12 @@ mod tests {
         for number in 0..1000 {
             std::fs::write(gallery.path().join(format!("{number}.csv")), "").unwrap();
         }
-        let people = |dimension, search| people(gallery.path(), dimension, search);
+        let args = ServeArgs {
+            gallery: Some(gallery.path().to_owned()),
+            ..ServeArgs::default()
+        };
+        let count = count_people(&args.validate().unwrap());
+        let people = |dimension, search| people_mib(count, dimension, search);
         assert_eq!(people(128, Method::Exact), 2);
         assert_eq!(people(512, Method::Exact), 5);
         assert_eq!(people(2048, Method::Exact), 17);

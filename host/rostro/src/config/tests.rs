@@ -227,7 +227,7 @@ fn admin_name_needs_loopback_or_tokens() {
 #[test]
 fn node_settings_cover_answers() {
     let config = args(
-        "similarity-threshold = 0.5\nlease = 2.5\nreview = 'strict'\nallow-different = true\n\
+        "models = 'missing'\nsimilarity-threshold = 0.5\nlease = 2.5\nreview = 'strict'\nallow-different = true\n\
          search = 'int8'\n[setting]\nrivals = true\n[limit]\nfaces = 9",
     )
     .validate()
@@ -243,12 +243,33 @@ fn node_settings_cover_answers() {
         ("search", "int8 above 100000"),
         ("review", "strict"),
         ("lease", "2.5"),
+        ("keep-audit", "730"),
         ("limit.faces", "9"),
         ("limit.templates", "16"),
         ("setting.rivals", "true"),
     ] {
         assert_eq!(settings[key], value, "{key}");
     }
+    assert!(!settings.contains_key("int8-models"));
+    fleet::add_models(&config);
+    assert_eq!(config.fleet.settings.values()["int8-models"], "none");
     fleet::set_review(&config.fleet.settings, Review::Off);
     assert_eq!(config.fleet.settings.values()["review"], "off");
+}
+
+#[test]
+fn long_lease_outlasts_deadline() {
+    for (lease, deadline, outlasts) in [
+        (5, 30, false),
+        (27, 30, false),
+        (28, 30, true),
+        (60, 30, true),
+    ] {
+        let [lease, deadline] = [lease, deadline].map(Duration::from_secs);
+        assert_eq!(
+            fleet::outlasts_deadline(lease, deadline),
+            outlasts,
+            "{lease:?}"
+        );
+    }
 }

@@ -20,14 +20,14 @@ use rostro_sandbox::engine::Engine;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use rostro_sandbox::pipeline::self_test::SelfTest;
 use rostro_service::audit::Audit;
-use rostro_service::deployment::{Configured, Deployment, RevisionBuilder, StateFolder};
+use rostro_service::deployment::{Configured, Deployment, OpenError, RevisionBuilder, StateFolder};
 use rostro_service::executor::Executor;
 use rostro_service::people::{People, ViewReport};
 use rostro_service::{ArchiveFolder, Service};
 
 use super::ServeError;
 use crate::allocator;
-use crate::config::{Config, UnknownSettingsAction};
+use crate::config::{Config, UnknownSettingsAction, fleet};
 
 /// Problems of the gallery that the log names one by one, at most.
 const MAX_PROBLEMS: usize = 20;
@@ -88,9 +88,12 @@ pub(super) fn assemble(
     let node = config.database.as_ref().map(|_| config.fleet.node.clone());
     let audit = Audit::new(store, state.folder(), config.keep_audit, node);
     let opened = Deployment::open(builder, state, audit, &configured, config.breaker);
-    let (deployment, report) = opened.map_err(|cause| ServeError::Open {
-        path: config.pipeline.clone(),
-        cause: Box::new(cause),
+    let (deployment, report) = opened.map_err(|cause| match cause {
+        OpenError::Shared { .. } | OpenError::NoEntry(_) => ServeError::Shared(Box::new(cause)),
+        cause => ServeError::Open {
+            path: config.pipeline.clone(),
+            cause: Box::new(cause),
+        },
     })?;
     allocator::return_unused();
     let live = deployment.active();
@@ -158,7 +161,16 @@ fn open_store(
     })?;
     let database = Database::open(options)?;
     schema::check(&database)?;
+    schema::check_rights(&database)?;
     tracing::info!(database = %options, "people are in a database");
+    if fleet::outlasts_deadline(config.fleet.lease, config.deadline) {
+        tracing::warn!(
+            "deletions answer 504 while a node is dead, because they wait 1.1 times --lease ({} s) and give up after --deadline ({} s); \
+             lower --lease on all nodes, or raise --deadline",
+            config.fleet.lease.as_secs_f64(),
+            config.deadline.as_secs_f64()
+        );
+    }
     let node = Node {
         files,
         unsent: unsent.into(),

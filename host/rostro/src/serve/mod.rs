@@ -79,6 +79,9 @@ pub(crate) enum ServeError {
         /// The cause.
         cause: Box<OpenError>,
     },
+    /// The revision that the nodes of the database serve cannot serve here.
+    #[error("{0}")]
+    Shared(Box<OpenError>),
     /// The audit log cannot be written.
     #[error("{0}; name a state folder that this process may write with --state")]
     Audit(io::Error),

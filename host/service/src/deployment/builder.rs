@@ -106,6 +106,11 @@ pub enum MakeError {
         "the models of the pack `{0}` changed since it was staged; push it again to stage it with the new ones"
     )]
     OtherModels(String),
+    /// The models of its pack are other ones than on the node that staged it first.
+    #[error(
+        "the models of the pack `{0}` are other ones than those of the other nodes; install the pack with the same models with `rostro models install --force`"
+    )]
+    OtherModelsHere(String),
     /// It fails the self-test.
     #[error("the self-test failed: {0}")]
     SelfTest(#[from] SelfTestError),
@@ -222,7 +227,11 @@ impl RevisionBuilder {
         self.enter("compile", id)?;
         let pack = Pack::open(&self.models, &spec.pack)?;
         if spec.inputs(pack.manifest()).id() != id {
-            return Err(MakeError::OtherModels(spec.pack.clone()));
+            let pack = spec.pack.clone();
+            return Err(match self.people.store().is_shared() {
+                true => MakeError::OtherModelsHere(pack),
+                false => MakeError::OtherModels(pack),
+            });
         }
         let vision = self.component(folder, spec.vision)?;
         let policy = spec

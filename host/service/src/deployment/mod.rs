@@ -172,7 +172,7 @@ impl Deployment {
             let before = state_folder.read(&*store)?;
             let start = match before.active {
                 Some(active) if store.is_shared() => {
-                    Start::by_shared_record(&builder, &state_folder, before, active)
+                    Start::by_shared_record(&builder, &state_folder, configured, before, active)
                 }
                 _ => Start::by_plan(&builder, &state_folder, &audit, configured, before),
             };
@@ -507,6 +507,7 @@ impl Start {
     fn by_shared_record(
         builder: &RevisionBuilder,
         state_folder: &StateFolder,
+        configured: &Configured,
         record: Record,
         active: Sha256Digest,
     ) -> Result<Self, OpenError> {
@@ -521,6 +522,7 @@ impl Start {
             cause: Box::new(cause),
         })?;
         recovery::check_settings(builder, &staged.ready, false)?;
+        configured.warn_unless_active(builder, &record, active);
         let others = record.revisions.iter();
         let others = others.filter(|entry| entry.id != active && entry.status.is_wanted());
         Ok(Self {

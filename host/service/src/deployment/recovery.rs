@@ -38,16 +38,54 @@ impl Configured {
         folder: &StateFolder,
         store: &dyn Store,
     ) -> Result<RevisionSpec, StateError> {
-        Ok(RevisionSpec {
-            vision: folder.keep_in(store, &self.vision)?,
-            policy: match &self.policy {
-                Some(bytes) => Some(folder.keep_in(store, bytes)?),
-                None => None,
-            },
+        for bytes in [Some(&self.vision), self.policy.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            folder.keep_in(store, bytes)?;
+        }
+        Ok(self.spec())
+    }
+
+    /// Returns the parts of the revision.
+    fn spec(&self) -> RevisionSpec {
+        RevisionSpec {
+            vision: Sha256Digest::of(&self.vision),
+            policy: self.policy.as_deref().map(Sha256Digest::of),
             pack: self.pack.clone(),
             limits: BTreeMap::new(),
             settings: BTreeMap::new(),
-        })
+        }
+    }
+
+    /// Warns if the configuration makes another revision than `active`, by which all nodes serve.
+    pub(super) fn warn_unless_active(
+        &self,
+        builder: &RevisionBuilder,
+        record: &Record,
+        active: Sha256Digest,
+    ) {
+        // An unknown id is another one, because the pack cannot be used here.
+        let configured = builder.id(&self.spec()).ok();
+        if configured == Some(active) {
+            return;
+        }
+        let active = active.short();
+        let entry = configured.and_then(|id| record.entry(id));
+        match entry.filter(|entry| entry.status.is_wanted()) {
+            Some(entry) => {
+                let id = entry.id.short();
+                tracing::warn!(
+                    revision = id,
+                    "the configured pipeline does not serve, because {active} is active in the database; activate it for all nodes with \
+                     `rostro pipeline activate {id}`"
+                );
+            }
+            None => tracing::warn!(
+                "the configured pipeline does not serve, because {active} is active in the database; push it for all nodes with \
+                 `rostro pipeline push`, and activate it then"
+            ),
+        }
     }
 }
 
