@@ -148,7 +148,7 @@ fn misspelt_setting_stops_start() {
         ),
         (
             "nonsense=1",
-            "the setting `nonsense`; it knows `detector-size`, `letterbox`, `rivals`",
+            "the setting `nonsense`; it knows `closeness`, `detector-size`, `letterbox`, `rivals`",
         ),
     ] {
         let error = Options::drawn().arg("--setting", setting).refuse();
@@ -158,18 +158,16 @@ fn misspelt_setting_stops_start() {
         );
         assert!(error.contains("--unknown-settings warn"), "{error}");
     }
-    // A separate policy has its own settings and does not know those of the policy that it
-    // replaces.
+    // A separate policy adds its own settings to those of the vision component.
     let policy = || Options::drawn().arg("--policy", component("attendance-policy"));
     policy()
         .arg("--setting", "margin=0.1")
         .arg("--setting", "letterbox=frame")
         .start();
-    let error = policy().arg("--setting", "rivals=on").refuse();
+    let error = policy().arg("--setting", "rival=on").refuse();
     assert!(
-        error.contains(
-            "the setting `rivals`; it knows `detector-size`, `letterbox`, `margin`, `small-face`"
-        ),
+        error.contains("the setting `rival` (did you mean `rivals`?)")
+            && error.contains("`margin`, `rivals`, `small-face`"),
         "{error}"
     );
     let error = policy().arg("--setting", "margin=wide").refuse();
@@ -225,7 +223,7 @@ fn unknown_settings_are_reported() {
     let stdout = String::from_utf8(checked.stdout).unwrap();
     assert!(
         checked.status.success()
-            && stdout.contains("  settings   `detector-size`, `letterbox`, `rivals`\n"),
+            && stdout.contains("  setting    rivals=on: `on` or `off`; Requires more similarity"),
         "{stdout}"
     );
     assert!(

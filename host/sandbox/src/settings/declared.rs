@@ -11,7 +11,7 @@ pub const VALUE: usize = 4096;
 
 /// Value that does not follow the declared type of its setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the setting `{name}` is `{value}`; it must be {rule}")]
+#[error("the setting {name} is `{value}`; it must be {rule}")]
 pub struct InvalidValue {
     /// Name of the setting.
     pub name: String,
@@ -73,7 +73,7 @@ pub(crate) fn is_valid(kind: &SettingType, value: &str) -> bool {
 /// Returns a description of the valid values: "`on` or `off`".
 pub fn rule(kind: &SettingType) -> String {
     match kind {
-        SettingType::Text => format!("text of at most {VALUE} bytes"),
+        SettingType::Text => format!("text of up to {VALUE} bytes"),
         SettingType::Flag => "`on` or `off`".to_owned(),
         SettingType::Integer(range) => {
             format!("a whole number from {} to {}", range.min, range.max)
@@ -155,7 +155,7 @@ mod tests {
         let wrong = BTreeMap::from([("rivals".to_owned(), "maybe".to_owned())]);
         assert_eq!(
             resolve(&declared, &wrong).unwrap_err().to_string(),
-            "the setting `rivals` is `maybe`; it must be `on` or `off`"
+            "the setting rivals is `maybe`; it must be `on` or `off`"
         );
     }
 }
