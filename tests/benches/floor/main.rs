@@ -144,6 +144,7 @@ fn main() -> Result<()> {
         vision: plugin,
         policy: None,
         limits: &BTreeMap::new(),
+        settings: &BTreeMap::new(),
         tuning: &tuning,
     };
     let revision = Revision::stage(request, || (Instant::now() + PATIENCE).into())?;

@@ -1,21 +1,18 @@
-//! Output of a guest. The host accepts it only if it follows the rules of `wit/rostro.wit`, which
-//! are repeated here.
+//! Output of a guest. The host accepts it only if it follows the rules of `wit/`, which are repeated
+//! here.
 #![no_main]
 
 use std::collections::HashSet;
 
 use arbitrary::{Result, Unstructured};
 use libfuzzer_sys::{arbitrary, fuzz_target};
-use rostro_sandbox::bindings::policy::exports::rostro::pipeline::policy::{
-    Candidate, Decision, Match, Probe, Reason, ReviewOutcome,
-};
-use rostro_sandbox::bindings::vision::exports::rostro::pipeline::vision::{
-    Description, EmbeddingContract,
-};
-use rostro_sandbox::bindings::vision::rostro::pipeline::types::Identity;
 use rostro_sandbox::bindings::{
-    Analysis, AnalyzedFace, BoundingBox, Face, Measure, Point, Purpose,
+    BoundingBox, Candidate, Decision, Description, EmbeddingContract, Event, Face, Identity, Match,
+    Measure, NumberRange, Outcome, Point, Probe, Purpose, RawAnalysis, RawFace, Reason,
+    ReviewOutcome, Ruling, Setting, SettingType,
 };
+use rostro_sandbox::stream::StreamMemory;
+use rostro_sandbox::types::{Analysis, AnalyzedFace};
 use rostro_sandbox::validate;
 
 /// Length of an embedding.
@@ -118,7 +115,18 @@ fn face(from: &mut Unstructured<'_>) -> Result<Face> {
     })
 }
 
-fn analysis(from: &mut Unstructured<'_>) -> Result<Analysis> {
+fn optional<T>(
+    from: &mut Unstructured<'_>,
+    one: impl Fn(&mut Unstructured<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    Ok(if from.arbitrary()? {
+        Some(one(from)?)
+    } else {
+        None
+    })
+}
+
+fn analysis(from: &mut Unstructured<'_>) -> Result<RawAnalysis> {
     let side = |from: &mut Unstructured<'_>| {
         if from.ratio(1, 8)? {
             from.arbitrary()
@@ -128,8 +136,9 @@ fn analysis(from: &mut Unstructured<'_>) -> Result<Analysis> {
     };
     let (width, height) = (side(from)?, side(from)?);
     let mut faces = several(from, 6, |from| {
-        Ok(AnalyzedFace {
+        Ok(RawFace {
             face: face(from)?,
+            track: optional(from, |from| from.int_in_range(0..=6))?,
             embedding: embedding(from)?,
         })
     })?;
@@ -140,10 +149,11 @@ fn analysis(from: &mut Unstructured<'_>) -> Result<Analysis> {
     if let (true, Some(last)) = (from.ratio(1, 16)?, faces.last().cloned()) {
         faces.resize(from.int_in_range(1020..=1030)?, last);
     }
-    Ok(Analysis {
+    Ok(RawAnalysis {
         width,
         height,
         faces,
+        state: None,
     })
 }
 
@@ -180,9 +190,19 @@ fn assert_vector(vector: &[f32]) {
     );
 }
 
-fn assert_analysis(analysis: &Analysis, purpose: Purpose) {
+fn assert_analysis(analysis: &Analysis, purpose: Purpose, is_stream: bool) {
+    let tracks: Vec<u32> = analysis
+        .faces
+        .iter()
+        .filter_map(|face| face.track)
+        .collect();
+    assert!(tracks.is_empty() || is_stream);
+    assert_eq!(tracks.iter().collect::<HashSet<_>>().len(), tracks.len());
     assert!(analysis.width > 0 && analysis.height > 0 && analysis.faces.len() <= 1024);
-    for AnalyzedFace { face, embedding } in &analysis.faces {
+    for AnalyzedFace {
+        face, embedding, ..
+    } in &analysis.faces
+    {
         let BoundingBox { x1, y1, x2, y2 } = face.bounds;
         assert!(
             [x1, y1, x2, y2].into_iter().all(f32::is_finite) && x1 < x2 && y1 < y2,
@@ -245,6 +265,8 @@ fn decisions(from: &mut Unstructured<'_>) -> Result<()> {
     let probes = several(from, 5, |from| {
         Ok(Probe {
             face: face(from)?,
+            track: None,
+            is_fresh: true,
             candidates: several(from, 4, candidate)?,
         })
     })?;
@@ -268,16 +290,47 @@ fn decisions(from: &mut Unstructured<'_>) -> Result<()> {
     } else {
         probes.len()
     };
-    let raw = (0..count)
-        .map(|_| decision(from))
+    let rulings = (0..count)
+        .map(|_| {
+            Ok(Ruling {
+                decision: decision(from)?,
+                candidates: several(from, 4, |from| from.int_in_range(0..=4))?,
+            })
+        })
         .collect::<Result<Vec<_>>>()?;
+    let events = several(from, 3, |from| {
+        Ok(Event {
+            code: word(from)?,
+            face: optional(from, |from| from.int_in_range(0..=6))?,
+            value: optional(from, number)?,
+            message: word(from)?,
+        })
+    })?;
+    let raw = Outcome {
+        rulings,
+        events,
+        state: None,
+    };
     let Ok(decisions) = validate::decisions(raw, &probes) else {
         return Ok(());
     };
-    assert_eq!(decisions.len(), probes.len());
+    assert_eq!(decisions.rulings.len(), probes.len());
+    for event in &decisions.events {
+        assert_code(&event.code);
+        assert!(event.face.is_none_or(|face| (face as usize) < probes.len()));
+        assert!(event.value.is_none_or(f32::is_finite));
+        assert!(!event.message.contains(char::is_control));
+    }
     let mut identities = HashSet::new();
-    for (decision, probe) in decisions.iter().zip(&probes) {
-        match decision {
+    for (ruling, probe) in decisions.rulings.iter().zip(&probes) {
+        let shown: HashSet<&u32> = ruling.candidates.iter().collect();
+        assert_eq!(shown.len(), ruling.candidates.len());
+        assert!(
+            shown
+                .iter()
+                .all(|shown| (**shown as usize) < probe.candidates.len())
+        );
+        match &ruling.decision {
             Decision::Known(known) => {
                 assert!(known.confidence >= 0.0 && known.confidence <= 1.0);
                 assert!(
@@ -300,21 +353,14 @@ fn review(from: &mut Unstructured<'_>) -> Result<()> {
             from.arbitrary()?
         })
     } else {
-        let optional = |from: &mut Unstructured<'_>| {
-            if from.arbitrary()? {
-                number(from).map(Some)
-            } else {
-                Ok(None)
-            }
-        };
         ReviewOutcome::Reject(several(from, 40, |from| {
             // Sometimes more bytes than the limit.
             let message = word(from)?.repeat(if from.ratio(1, 8)? { 300 } else { 1 });
             Ok(Reason {
                 code: word(from)?,
                 message,
-                value: optional(from)?,
-                limit: optional(from)?,
+                value: optional(from, number)?,
+                limit: optional(from, number)?,
             })
         })?)
     };
@@ -356,13 +402,47 @@ fn description(from: &mut Unstructured<'_>) -> Result<()> {
         alignment: word(from)?,
         preprocessing: word(from)?,
     };
-    let Ok(description) = validate::description(Description {
+    let settings = several(from, 3, |from| {
+        let range = NumberRange {
+            min: number(from)?.into(),
+            max: number(from)?.into(),
+        };
+        Ok(Setting {
+            name: word(from)?,
+            value: match from.int_in_range(0..=4)? {
+                0 => SettingType::Text,
+                1 => SettingType::Flag,
+                2 => SettingType::Integer(range),
+                3 => SettingType::Number(range),
+                _ => SettingType::Choice(several(from, 3, word)?),
+            },
+            default: word(from)?,
+            description: word(from)?,
+            by_request: from.arbitrary()?,
+        })
+    })?;
+    let Ok(description) = validate::description::vision(Description {
         identity,
         models,
-        contract,
+        contract: Some(contract),
+        settings,
+        state_version: 0,
     }) else {
         return Ok(());
     };
+    let names: HashSet<&str> = description
+        .settings
+        .iter()
+        .map(|setting| setting.name.as_str())
+        .collect();
+    assert_eq!(names.len(), description.settings.len());
+    for setting in &description.settings {
+        assert_name(&setting.name, 64);
+        assert!(!setting.description.is_empty());
+        // Resolving the defaults cannot fail.
+        rostro_sandbox::settings::declared::check(setting, &setting.default).unwrap();
+    }
+    let contract = description.contract.as_ref().unwrap();
     assert_name(&description.identity.name, 64);
     let version = &description.identity.version;
     assert!(
@@ -372,12 +452,7 @@ fn description(from: &mut Unstructured<'_>) -> Result<()> {
                 .all(|c| c.is_ascii_alphanumeric() || ".-+".contains(c)),
         "{version:?}"
     );
-    assert!(
-        description.models.len() <= 16
-            && description
-                .models
-                .contains(&description.contract.recognizer)
-    );
+    assert!(description.models.len() <= 16 && description.models.contains(&contract.recognizer));
     description
         .models
         .iter()
@@ -386,10 +461,7 @@ fn description(from: &mut Unstructured<'_>) -> Result<()> {
         description.models.iter().collect::<HashSet<_>>().len(),
         description.models.len()
     );
-    for text in [
-        &description.contract.alignment,
-        &description.contract.preprocessing,
-    ] {
+    for text in [&contract.alignment, &contract.preprocessing] {
         assert!(
             (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()),
             "{text:?}"
@@ -402,8 +474,11 @@ fn one(from: &mut Unstructured<'_>) -> Result<()> {
     match from.int_in_range(0..=4)? {
         0 => {
             let purpose = *from.choose(&[Purpose::Recognize, Purpose::Enroll, Purpose::Detect])?;
-            if let Ok(taken) = validate::analysis(analysis(from)?, DIMENSION, purpose) {
-                assert_analysis(&taken, purpose);
+            let stream = from.arbitrary()?;
+            let memory = StreamMemory::default();
+            let memory = Some(&memory).filter(|_| stream);
+            if let Ok(taken) = validate::analysis(analysis(from)?, DIMENSION, purpose, memory) {
+                assert_analysis(&taken, purpose, stream);
             }
         }
         1 => decisions(from)?,

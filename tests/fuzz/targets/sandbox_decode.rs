@@ -71,6 +71,7 @@ fn pipelines() -> Pipelines {
             vision: plugin.clone(),
             policy: None,
             limits: &BTreeMap::new(),
+            settings: &BTreeMap::new(),
             tuning: &tuning,
         };
         Revision::stage(request, || (Instant::now() + PATIENCE).into())

@@ -41,7 +41,6 @@ pub use v0_2::decide::exports::rostro::pipeline::decide::{
     Candidate, Decision, Event, Match, Outcome, Probe, Ruling,
 };
 pub use v0_2::review::exports::rostro::pipeline::review::{Reason, ReviewOutcome};
-pub(crate) use v0_2::vision::exports::rostro::pipeline::vision::Analysis as RawAnalysis;
 pub use v0_2::vision::exports::rostro::pipeline::vision::{
-    AnalyzedFace as RawFace, Purpose, VisionError,
+    Analysis as RawAnalysis, AnalyzedFace as RawFace, Purpose, VisionError,
 };

@@ -5,7 +5,7 @@ use wasmparser::{Parser, Payload};
 use rostro_common::text::sanitize_name;
 
 use super::error::ComponentError;
-use super::exports::Function;
+use super::function::Function;
 use super::version::{self, Minor, WORLD_VERSION};
 use crate::limits::MAX_COMPONENT_BYTES;
 

@@ -6,6 +6,7 @@
 
 pub mod error;
 pub(crate) mod exports;
+mod function;
 pub mod imports;
 pub mod version;
 
@@ -32,7 +33,7 @@ use exports::Exports;
 use imports::{check_header, check_versions, is_allowed};
 use version::Minor;
 
-pub use exports::Function;
+pub use function::Function;
 pub use imports::{Interface, functions, unsupported_version};
 
 /// Component that may be instantiated, within limits.

@@ -2,16 +2,9 @@
 
 use std::time::Duration;
 
+use super::report::LogLevel;
 use super::state::GuestState;
 use crate::bindings::{ChannelOrder, Model, ReviewLevel, v0_1, v0_2};
-
-/// Severity of a guest's log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Level {
-    Debug,
-    Info,
-    Warn,
-}
 
 /// Implements the imports of one version, whose types differ only in their path.
 macro_rules! impl_imports {
@@ -95,9 +88,9 @@ macro_rules! impl_imports {
 
                 fn log(&mut self, level: telemetry::Level, message: String) {
                     let level = match level {
-                        telemetry::Level::Debug => Level::Debug,
-                        telemetry::Level::Info => Level::Info,
-                        telemetry::Level::Warn => Level::Warn,
+                        telemetry::Level::Debug => LogLevel::Debug,
+                        telemetry::Level::Info => LogLevel::Info,
+                        telemetry::Level::Warn => LogLevel::Warn,
                     };
                     self.log_line(level, &message);
                 }

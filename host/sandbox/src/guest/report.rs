@@ -46,6 +46,14 @@ pub struct Warning {
     pub message: String,
 }
 
+/// Severity of a guest's log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+}
+
 /// Setting with a value that a guest cannot use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RefusedSetting {

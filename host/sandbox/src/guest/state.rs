@@ -19,8 +19,7 @@ use rostro_inference::{LastFailure, Models, Tensor};
 use crate::bindings::ReviewLevel;
 use crate::engine::TICK;
 use crate::error::RunError;
-use crate::guest::imports::Level;
-use crate::guest::report::GuestReport;
+use crate::guest::report::{GuestReport, LogLevel};
 use crate::limits::{GuestMeter, LimitReached, Limiter, Limits, Usage};
 use crate::review::Review;
 use crate::settings::Settings;
@@ -282,8 +281,8 @@ impl GuestState {
     }
 
     /// Writes a line to the host's log, within the guest's limit.
-    pub(super) fn log_line(&mut self, level: Level, message: &str) {
-        if level == Level::Warn {
+    pub(super) fn log_line(&mut self, level: LogLevel, message: &str) {
+        if level == LogLevel::Warn {
             self.report.set_last_warning(message);
         }
         // Escaping only makes it longer.
@@ -300,9 +299,9 @@ impl GuestState {
         };
         self.log_bytes_left = remaining;
         match level {
-            Level::Debug => tracing::debug!(target: "rostro::guest", "guest: {message}"),
-            Level::Info => tracing::info!(target: "rostro::guest", "guest: {message}"),
-            Level::Warn => tracing::warn!(target: "rostro::guest", "guest: {message}"),
+            LogLevel::Debug => tracing::debug!(target: "rostro::guest", "guest: {message}"),
+            LogLevel::Info => tracing::info!(target: "rostro::guest", "guest: {message}"),
+            LogLevel::Warn => tracing::warn!(target: "rostro::guest", "guest: {message}"),
         }
     }
 
