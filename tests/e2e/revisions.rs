@@ -289,6 +289,53 @@ fn configured_pipeline_serves_after_restart() {
     assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
 }
 
+/// Settings belong to a revision: another one of the same component has them, also after a restart.
+#[test]
+fn revision_settings_survive_restart() {
+    let (gallery, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let options = || {
+        let options = Options::drawn().gallery(gallery.path()).state(state.path());
+        options.arg("--setting", "rivals=on")
+    };
+    let (mut server, _) = with_alice(options());
+    let first = server.active();
+    let configure = |server: &Server, args: &[&str]| {
+        let output = server.pipeline(&[&["configure"], args].concat()).output();
+        let output = output.unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), text)
+    };
+    for (setting, words) in [
+        (
+            "rivals=maybe",
+            "the setting rivals is `maybe`; it must be `on` or `off`",
+        ),
+        ("rivls=off", "the setting `rivls` (did you mean `rivals`?)"),
+    ] {
+        let (is_done, text) = configure(&server, &[&first, "--setting", setting]);
+        assert!(!is_done && text.contains(words), "{text}");
+    }
+    let (is_done, text) = configure(&server, &[&first, "--unset", "rivals"]);
+    assert!(
+        !is_done && text.contains("has no setting `rivals` of its own"),
+        "{text}"
+    );
+    let (is_done, text) = configure(&server, &[&first, "--setting", "rivals=off", "--activate"]);
+    assert!(is_done, "{text}");
+    let second = server.active();
+    assert_ne!(first, second);
+    server.kill();
+    let server = options().start();
+    assert_eq!(server.active(), second);
+    let revision = server.admin_get(&format!("/v1/revisions/{second}"));
+    assert_eq!(revision["settings"], serde_json::json!({ "rivals": "off" }));
+    assert_eq!(server.names(drawn("alice-probe.png")), ["alice"]);
+    // Without the setting, it is the first revision again.
+    let (is_done, text) = configure(&server, &[&second, "--unset", "rivals", "--activate"]);
+    assert!(is_done, "{text}");
+    assert_eq!(server.active(), first);
+}
+
 /// Another recogniser needs permission, and a roll-back restores all people.
 #[test]
 fn recogniser_change_needs_permission() {

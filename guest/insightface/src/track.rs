@@ -91,8 +91,7 @@ fn embed_some<H: Host>(
         .collect())
 }
 
-/// Returns the faces with their tracks and fresh embeddings. A face without a track has the
-/// embedding alone, or is no face.
+/// Returns the faces that have a track, with their fresh embeddings.
 fn tracked(
     faces: Vec<AnalyzedFace>,
     embeddings: Vec<Vec<f32>>,

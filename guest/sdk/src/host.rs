@@ -73,8 +73,8 @@ pub trait Settings {
     fn thresholds(&self) -> Thresholds;
 
     /// Returns the value of a declared [`Setting`]: the request's, for one that requests may choose,
-    /// else the operator's (`--setting KEY=VALUE`), else the model pack's, else its default. None for
-    /// a setting that the component does not declare.
+    /// else the revision's, the operator's (`--setting KEY=VALUE`) or the model pack's, in this order,
+    /// else its default. None for a setting that the component does not declare.
     fn setting(&self, key: &str) -> Option<String>;
 
     /// Returns the most bytes of one state of a stream: the operator's limit `state-kib`.

@@ -24,8 +24,8 @@ pub trait Vision: 'static {
     /// Version of the state that it keeps of a stream. The host drops states of another version.
     const STATE_VERSION: u32 = 0;
 
-    /// [Refuses](crate::host::refused) values of settings that follow their type and cannot be used
-    /// although. Called while the component describes itself.
+    /// [Refuses](crate::host::refused) values of settings that follow their type and still cannot be
+    /// used. Called while the component describes itself.
     ///
     /// The default checks those of the [detector](crate::detector::check_settings).
     fn check_settings(settings: &impl Settings) {

@@ -42,6 +42,16 @@ impl StreamMemory {
         self.vision.len() + self.policy.len() + numbers * size_of::<f32>()
     }
 
+    /// Drops states that are longer than a limit.
+    pub(crate) fn with_states_within(mut self, limit: usize) -> Self {
+        for state in [&mut self.vision, &mut self.policy] {
+            if state.len() > limit {
+                state.clear();
+            }
+        }
+        self
+    }
+
     /// Returns the last embedding of a track.
     pub(crate) fn embedding(&self, track: u32) -> Option<&[f32]> {
         let last = self.tracks.by_track.get(&track)?;

@@ -40,6 +40,7 @@ use rostro_sandbox::review::Review;
 use crate::deployment::{Deployment, Outcome, ReadyRevision};
 use crate::executor::{Client, Executor, RequestContext};
 use crate::people::People;
+use crate::streams::Streams;
 
 pub use analyze::{Analyses, Comparison, FacePair};
 pub use duplicates::{DuplicatesError, DuplicatesQuery};
@@ -66,6 +67,7 @@ pub struct Service {
     archives: ArchiveFolder,
     /// Held while people are compared with each other: one comparison at a time.
     comparing: Arc<Semaphore>,
+    streams: Streams,
 }
 
 /// An encoded photo as it was sent.
@@ -97,6 +99,7 @@ impl Service {
             archiving: Arc::default(),
             archives,
             comparing: Arc::new(Semaphore::new(1)),
+            streams: Streams::default(),
         }
     }
 

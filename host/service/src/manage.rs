@@ -266,6 +266,7 @@ impl Service {
     /// deleted and another node may still recognise them.
     pub fn delete(&self, lock: PersonLock, actor: &Actor) -> Result<Deletion, ServiceError> {
         let deletion = self.deployment.delete_person(&lock, actor)?;
+        self.drop_outdated_streams();
         // This node follows the feed as the others do, and must not wait for this lock.
         drop(lock);
         self.wait_applied(&deletion.shared, self.deadline())?;

@@ -5,14 +5,13 @@
 //! without frames, if a revision of another kind serves, and at each deletion of a person, because
 //! the states may hold anything.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rostro_sandbox::stream::StreamMemory;
-use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
-use crate::deployment::{Deployment, ReadyRevision, Routes};
+use crate::deployment::{Canary, Deployment, ReadyRevision, ShareCounter};
 use crate::executor::RequestContext;
 use crate::people::People;
 use crate::recognize::{FrameInput, Recognition};
@@ -21,20 +20,26 @@ use crate::{RevisionError, Service, ServiceError};
 /// Time without frames after which the memory of a stream is dropped.
 const IDLE: Duration = Duration::from_mins(10);
 
-/// A stream of frames. Dropping it drops its memory.
+/// A stream of frames, of [`Service::open_stream`]. Dropping it drops its memory.
 #[derive(Debug, Default)]
-pub struct Stream(Mutex<StreamState>);
+pub struct Stream(tokio::sync::Mutex<StreamState>);
+
+/// All streams, so that a deletion reaches their memory.
+#[derive(Debug, Default)]
+pub(crate) struct Streams(Mutex<Vec<Weak<Stream>>>);
 
 #[derive(Debug, Default)]
 struct StreamState {
-    route: Option<StreamRoute>,
+    route: Option<CanaryChoice>,
     kept: Option<KeptMemory>,
+    /// Time of the last frame in milliseconds, because the next one's is no earlier.
+    time: u64,
 }
 
-/// Revision that serves a stream, until the routes change.
+/// Whether a stream belongs to the canary's share, as long as that canary and share last.
 #[derive(Debug)]
-struct StreamRoute {
-    routes: Weak<Routes>,
+struct CanaryChoice {
+    share: Weak<ShareCounter>,
     is_canary: bool,
 }
 
@@ -49,22 +54,11 @@ struct KeptMemory {
     used: Instant,
 }
 
-impl Stream {
-    /// Drops the memory if it is outdated. A frame in progress does that itself.
-    pub fn drop_outdated(&self, service: &Service) {
-        if let Ok(mut state) = self.0.try_lock() {
-            let deletions = service.people().deletions();
-            state.kept = state
-                .kept
-                .take()
-                .filter(|kept| kept.deletions == deletions && kept.used.elapsed() < IDLE);
-        }
-    }
-
-    /// Returns the bytes that it holds, or none during a frame.
-    pub fn bytes(&self) -> Option<usize> {
-        let state = self.0.try_lock().ok()?;
-        Some(state.kept.as_ref().map_or(0, |kept| kept.memory.bytes()))
+impl Streams {
+    fn in_use(&self) -> Vec<Arc<Stream>> {
+        let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|stream| stream.strong_count() > 0);
+        list.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -72,30 +66,65 @@ impl StreamState {
     /// Returns the revision that serves the stream. A canary's share is of streams.
     fn revision(&mut self, deployment: &Deployment) -> Arc<ReadyRevision> {
         let routes = deployment.routes();
-        let bound = self.route.as_ref();
-        let is_canary = bound
-            .filter(|route| route.routes.ptr_eq(&Arc::downgrade(&routes)))
-            .map(|route| route.is_canary);
-        let is_canary = is_canary.unwrap_or_else(|| routes.takes_canary());
-        let canary = routes.canary.as_ref().filter(|_| is_canary);
-        let ready = canary.map_or(&routes.active, |canary| &canary.ready);
-        self.route = Some(StreamRoute {
-            routes: Arc::downgrade(&routes),
-            is_canary,
+        let Some(Canary { ready, share }) = &routes.canary else {
+            self.route = None;
+            return Arc::clone(&routes.active);
+        };
+        let route = self.route.take();
+        let route = route.filter(|route| route.share.ptr_eq(&Arc::downgrade(share)));
+        let route = route.unwrap_or_else(|| CanaryChoice {
+            share: Arc::downgrade(share),
+            is_canary: routes.takes_canary(),
         });
-        Arc::clone(ready)
+        let chosen = if route.is_canary {
+            ready
+        } else {
+            &routes.active
+        };
+        self.route = Some(route);
+        Arc::clone(chosen)
+    }
+
+    /// Drops the memory if it must not be used any more.
+    fn drop_outdated(&mut self, people: &People) {
+        self.kept = self
+            .kept
+            .take()
+            .filter(|kept| kept.deletions == people.deletions() && kept.used.elapsed() < IDLE);
     }
 
     /// Returns the memory for the next frame: empty if the last one's cannot be used.
-    fn memory(&self, key: &str, people: &People) -> StreamMemory {
-        let kept = self.kept.as_ref().filter(|kept| {
-            kept.key == key && kept.deletions == people.deletions() && kept.used.elapsed() < IDLE
-        });
+    fn memory(&mut self, key: &str, people: &People) -> StreamMemory {
+        self.drop_outdated(people);
+        self.kept = self.kept.take().filter(|kept| kept.key == key);
+        let kept = self.kept.as_ref();
         kept.map(|kept| kept.memory.clone()).unwrap_or_default()
     }
 }
 
 impl Service {
+    /// Begins a stream.
+    pub fn open_stream(&self) -> Arc<Stream> {
+        let stream = Arc::new(Stream::default());
+        let mut list = self
+            .streams
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        list.push(Arc::downgrade(&stream));
+        stream
+    }
+
+    /// Drops the memory of streams that must not be used any more. A frame in progress drops its own
+    /// at its end.
+    pub fn drop_outdated_streams(&self) {
+        for stream in self.streams.in_use() {
+            if let Ok(mut state) = stream.0.try_lock() {
+                state.drop_outdated(&self.people);
+            }
+        }
+    }
+
     /// Recognises the people in a frame of a stream, after the frames before it.
     ///
     /// # Errors
@@ -104,7 +133,7 @@ impl Service {
     pub async fn recognize_in_stream(
         self: &Arc<Self>,
         stream: &Stream,
-        frame: FrameInput,
+        mut frame: FrameInput,
         context: &RequestContext,
     ) -> Result<Recognition, RevisionError> {
         let permission = self.take_permission();
@@ -122,11 +151,13 @@ impl Service {
         let deletions = self.people.deletions();
         let key = ready.revision.stream_key();
         let memory = state.memory(&key, &self.people);
-        let (mut recognition, memory) = self
-            .recognize_on(ready, frame, Some(memory), context)
-            .await
-            .map_err(failed)?;
+        frame.context.time = frame.context.time.max(state.time);
+        let time = frame.context.time;
+        let result = self.recognize_on(ready, frame, Some(memory), context).await;
+        state.drop_outdated(&self.people);
+        let (mut recognition, memory) = result.map_err(failed)?;
         recognition.stale = self.check_permission(permission).map_err(failed)?;
+        state.time = time;
         state.kept = memory
             .filter(|_| deletions == self.people.deletions())
             .map(|memory| KeptMemory {

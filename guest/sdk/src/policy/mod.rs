@@ -168,8 +168,8 @@ pub trait Policy: 'static {
     /// Version of the state that it keeps of a stream. The host drops states of another version.
     const STATE_VERSION: u32 = 0;
 
-    /// [Refuses](crate::host::refused) values of settings that follow their type and cannot be used
-    /// although. Called while the component describes itself.
+    /// [Refuses](crate::host::refused) values of settings that follow their type and still cannot be
+    /// used. Called while the component describes itself.
     ///
     /// The default refuses none.
     fn check_settings(_settings: &impl Settings) {}

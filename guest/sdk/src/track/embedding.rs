@@ -8,26 +8,26 @@ use crate::detect::embed;
 /// from that of the floats by less than 0.01.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "Vec<i8>")]
-pub struct Quantized {
+pub struct QuantizedEmbedding {
     values: Vec<i8>,
     /// Squared length, which each comparison needs.
     square: i64,
 }
 
-impl From<Vec<i8>> for Quantized {
+impl From<Vec<i8>> for QuantizedEmbedding {
     fn from(values: Vec<i8>) -> Self {
         let square = dot(&values, &values);
         Self { values, square }
     }
 }
 
-impl Serialize for Quantized {
+impl Serialize for QuantizedEmbedding {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.values.serialize(serializer)
     }
 }
 
-impl Quantized {
+impl QuantizedEmbedding {
     /// Quantises an embedding, raw or normalised. None if it has no direction.
     #[must_use]
     pub fn of(embedding: &[f32]) -> Option<Self> {
@@ -110,7 +110,9 @@ mod tests {
                 .map(|(one, other)| one + 0.7 * other)
                 .collect();
             for (a, b) in [(&one, &other), (&one, &near), (&near, &near)] {
-                let found = Quantized::of(a).unwrap().cosine(&Quantized::of(b).unwrap());
+                let found = QuantizedEmbedding::of(a)
+                    .unwrap()
+                    .cosine(&QuantizedEmbedding::of(b).unwrap());
                 assert!((found - embed::cosine(a, b)).abs() < 0.01, "{found}");
             }
         }
@@ -124,11 +126,11 @@ mod tests {
             vec![f32::NAN, 1.0],
             vec![f32::INFINITY],
         ] {
-            assert_eq!(Quantized::of(&embedding), None, "{embedding:?}");
+            assert_eq!(QuantizedEmbedding::of(&embedding), None, "{embedding:?}");
         }
         let (one, two) = (
-            Quantized::of(&[1.0, 0.0]).unwrap(),
-            Quantized::of(&[1.0]).unwrap(),
+            QuantizedEmbedding::of(&[1.0, 0.0]).unwrap(),
+            QuantizedEmbedding::of(&[1.0]).unwrap(),
         );
         assert_eq!(one.cosine(&two), 0.0);
         assert_eq!(one.blended(1.0, &two, 1.0), two);
@@ -137,13 +139,13 @@ mod tests {
     #[test]
     fn blend_lies_between() {
         let (one, other) = (
-            Quantized::of(&[3.0, 0.0]).unwrap(),
-            Quantized::of(&[0.0, 0.1]).unwrap(),
+            QuantizedEmbedding::of(&[3.0, 0.0]).unwrap(),
+            QuantizedEmbedding::of(&[0.0, 0.1]).unwrap(),
         );
         let blend = one.blended(2.0, &other, 2.0);
         assert!((blend.cosine(&one) - 0.5_f32.sqrt()).abs() < 0.01);
         assert!((blend.cosine(&other) - 0.5_f32.sqrt()).abs() < 0.01);
-        let opposite = Quantized::of(&[-1.0, 0.0]).unwrap();
+        let opposite = QuantizedEmbedding::of(&[-1.0, 0.0]).unwrap();
         assert_eq!(one.blended(1.0, &opposite, 1.0), opposite);
     }
 }

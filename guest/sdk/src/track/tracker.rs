@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::associate::{Observation, Origin, Prediction, associate};
-use super::embedding::Quantized;
+use super::embedding::QuantizedEmbedding;
 use super::motion::Motion;
 use super::schedule::{Doubt, History};
 use super::state::{decode, encode_within};
-use super::verify::{Claim, Holder, Known, Verdict, Verification, verify};
+use super::verify::{Claim, Holder, KnownTrack, Verdict, Verification, verify};
 use crate::image::geometry::Rect;
 
 /// The largest number of tracks in a state, as many as the host keeps embeddings of.
@@ -34,7 +34,7 @@ pub struct Tracker {
     time: Option<u64>,
     tracks: Vec<Track>,
     /// The faces of the current frame.
-    faces: Vec<Face>,
+    faces: Vec<FaceInFrame>,
 }
 
 /// A face of the current frame and its track.
@@ -54,7 +54,7 @@ pub struct TrackedFace {
 #[derive(Clone, Debug, PartialEq)]
 struct Track {
     place: Place,
-    reference: Option<Quantized>,
+    reference: Option<QuantizedEmbedding>,
 }
 
 /// The part of a track that has a fixed size.
@@ -68,7 +68,7 @@ struct Place {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Face {
+struct FaceInFrame {
     tracked: TrackedFace,
     bounds: Rect,
     quality: f32,
@@ -82,8 +82,8 @@ enum Embedding {
     None,
     /// Asked for, and not given.
     Asked,
-    /// Given, and not verified.
-    Given(Quantized),
+    /// Computed, and not verified.
+    Computed(QuantizedEmbedding),
     /// Verified.
     Verified,
 }
@@ -101,7 +101,7 @@ impl Tracker {
     /// another version.
     #[must_use]
     pub fn from_bytes(state: &[u8]) -> Self {
-        let stored: Option<Stored<Quantized>> = decode(VERSION, state);
+        let stored: Option<Stored<QuantizedEmbedding>> = decode(VERSION, state);
         stored
             .filter(Stored::is_valid)
             .map(|stored| Self {
@@ -154,9 +154,9 @@ impl Tracker {
         threshold: f32,
         observations: &[Observation],
     ) -> Vec<usize> {
-        let elapsed = self.time.map_or(0, |time| time_ms.saturating_sub(time));
-        let elapsed = u32::try_from(elapsed).unwrap_or(u32::MAX);
-        self.time = Some(time_ms);
+        let last = self.time.unwrap_or(time_ms);
+        let elapsed = u32::try_from(time_ms.saturating_sub(last)).unwrap_or(u32::MAX);
+        self.time = Some(time_ms.max(last));
         let (mut candidates, mut predictions) = (Vec::new(), Vec::new());
         for (index, Track { place, .. }) in self.tracks.iter_mut().enumerate() {
             let was_visible = place.unseen == 0;
@@ -194,7 +194,7 @@ impl Tracker {
                 Origin::New => (self.begin(&face.bounds), true),
                 Origin::Background => continue,
             };
-            self.faces.push(Face {
+            self.faces.push(FaceInFrame {
                 tracked: TrackedFace {
                     observation,
                     track: id,
@@ -223,7 +223,7 @@ impl Tracker {
                 && face.embedding != Embedding::Verified
             {
                 face.embedding =
-                    Quantized::of(embedding).map_or(Embedding::Asked, Embedding::Given);
+                    QuantizedEmbedding::of(embedding).map_or(Embedding::Asked, Embedding::Computed);
             }
         }
         match self.verification() {
@@ -232,7 +232,7 @@ impl Tracker {
                     .faces
                     .iter_mut()
                     .filter(|face| tracks.contains(&face.tracked.track));
-                let ask = |face: &mut Face| {
+                let ask = |face: &mut FaceInFrame| {
                     face.embedding = Embedding::Asked;
                     face.tracked.observation
                 };
@@ -305,21 +305,21 @@ impl Tracker {
     }
 
     fn verification(&self) -> Verification {
-        let claims: Vec<Claim<'_>> = self.faces.iter().filter_map(Face::claim).collect();
+        let claims: Vec<Claim<'_>> = self.faces.iter().filter_map(FaceInFrame::claim).collect();
         let holder = |track: u32| {
             let mut faces = self.faces.iter();
             let face = faces.find(|face| face.tracked.track == track);
             face.map_or(Holder::Hidden, |face| match face.embedding {
                 Embedding::None => Holder::Unverified,
-                Embedding::Given(_) => Holder::Claim,
+                Embedding::Computed(_) => Holder::Claim,
                 Embedding::Asked | Embedding::Verified => Holder::Settled,
             })
         };
-        let known: Vec<Known<'_>> = self
+        let known: Vec<KnownTrack<'_>> = self
             .tracks
             .iter()
             .filter_map(|track| {
-                Some(Known {
+                Some(KnownTrack {
                     track: track.place.id,
                     reference: track.reference.as_ref()?,
                     holder: holder(track.place.id),
@@ -333,7 +333,7 @@ impl Tracker {
     fn apply(&mut self, verdicts: Vec<Verdict>) {
         let given = |face: &usize| {
             let face = self.faces.get(*face);
-            face.is_some_and(|face| matches!(face.embedding, Embedding::Given(_)))
+            face.is_some_and(|face| matches!(face.embedding, Embedding::Computed(_)))
         };
         let claims: Vec<usize> = (0..self.faces.len()).filter(given).collect();
         let verdicts: Vec<(usize, Verdict)> = claims.into_iter().zip(verdicts).collect();
@@ -373,7 +373,7 @@ impl Tracker {
                 }
             }
             let embedding = std::mem::replace(&mut face.embedding, Embedding::Verified);
-            if let Embedding::Given(embedding) = embedding
+            if let Embedding::Computed(embedding) = embedding
                 && let Some(track) = find(&mut self.tracks, face.tracked.track)
             {
                 face.tracked.is_fresh = track.take(embedding, face.quality);
@@ -424,7 +424,7 @@ impl Place {
 impl Track {
     /// Takes the embedding of a face of the track's person, and returns true if it replaces the last
     /// one.
-    fn take(&mut self, embedding: Quantized, quality: f32) -> bool {
+    fn take(&mut self, embedding: QuantizedEmbedding, quality: f32) -> bool {
         let history = &mut self.place.history;
         let is_kept = self.reference.is_none() || !history.is_poor(self.place.id, quality);
         if is_kept {
@@ -441,10 +441,10 @@ impl Track {
     }
 }
 
-impl Face {
+impl FaceInFrame {
     fn claim(&self) -> Option<Claim<'_>> {
         match &self.embedding {
-            Embedding::Given(embedding) => Some(Claim {
+            Embedding::Computed(embedding) => Some(Claim {
                 track: self.tracked.track,
                 embedding,
             }),
@@ -453,7 +453,7 @@ impl Face {
     }
 }
 
-impl Stored<Quantized> {
+impl Stored<QuantizedEmbedding> {
     /// Returns true if the tracks are possible.
     fn is_valid(&self) -> bool {
         let ids: std::collections::BTreeSet<u32> =

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::embedding::Quantized;
+use super::embedding::QuantizedEmbedding;
 
 /// The cosine similarity under which a face is another person than its track. It is low, because
 /// the place speaks for the same person, and a face that turns away loses similarity.
@@ -24,16 +24,16 @@ pub struct Claim<'a> {
     /// The track's number.
     pub track: u32,
     /// The face's embedding.
-    pub embedding: &'a Quantized,
+    pub embedding: &'a QuantizedEmbedding,
 }
 
 /// A track with an earlier embedding.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct KnownTrack<'a> {
     /// The track's number.
     pub track: u32,
     /// Its earlier embedding.
-    pub reference: &'a Quantized,
+    pub reference: &'a QuantizedEmbedding,
     /// Who has the track in this frame.
     pub holder: Holder,
 }
@@ -77,8 +77,11 @@ pub enum Verification {
 /// A face leaves its track if it is unlike its person, or clearly more like that of another track.
 /// Faces that left take the free tracks of their people, the most similar first.
 #[must_use]
-pub fn verify(claims: &[Claim<'_>], known: &[Known<'_>]) -> Verification {
-    let faces: Vec<Face> = claims.iter().map(|claim| Face::of(claim, known)).collect();
+pub fn verify(claims: &[Claim<'_>], known: &[KnownTrack<'_>]) -> Verification {
+    let faces: Vec<ClaimSimilarities> = claims
+        .iter()
+        .map(|claim| ClaimSimilarities::of(claim, known))
+        .collect();
     let moving = faces.iter().filter(|face| face.is_moving);
     let wanted = moving.filter_map(|face| face.others.first());
     let is_unverified = |track: u32| {
@@ -130,7 +133,7 @@ pub fn verify(claims: &[Claim<'_>], known: &[Known<'_>]) -> Verification {
 }
 
 /// Similarities of a claim's face.
-struct Face {
+struct ClaimSimilarities {
     /// To its own track; None if the track is new.
     own: Option<f32>,
     /// To other tracks from [`ALIKE`] on, most similar first.
@@ -139,8 +142,8 @@ struct Face {
     is_moving: bool,
 }
 
-impl Face {
-    fn of(claim: &Claim<'_>, known: &[Known<'_>]) -> Self {
+impl ClaimSimilarities {
+    fn of(claim: &Claim<'_>, known: &[KnownTrack<'_>]) -> Self {
         let (mut own, mut others) = (None, Vec::new());
         for known in known {
             let similarity = claim.embedding.cosine(known.reference);
@@ -168,9 +171,9 @@ mod tests {
     use super::*;
 
     /// A unit vector between the people 0 and 1 of a plane, by its angle in degrees.
-    fn angle(degrees: f32) -> Quantized {
+    fn angle(degrees: f32) -> QuantizedEmbedding {
         let (sin, cos) = degrees.to_radians().sin_cos();
-        Quantized::of(&[cos, sin]).unwrap()
+        QuantizedEmbedding::of(&[cos, sin]).unwrap()
     }
 
     /// A case: claims as track and angle, known tracks as number, angle and holder, and the result.
@@ -266,17 +269,19 @@ mod tests {
             ),
         ];
         for (case, claims, known, wanted) in cases {
-            let embeddings: Vec<Quantized> = claims.iter().map(|claim| angle(claim.1)).collect();
+            let embeddings: Vec<QuantizedEmbedding> =
+                claims.iter().map(|claim| angle(claim.1)).collect();
             let claims: Vec<Claim<'_>> = claims
                 .iter()
                 .zip(&embeddings)
                 .map(|(&(track, _), embedding)| Claim { track, embedding })
                 .collect();
-            let references: Vec<Quantized> = known.iter().map(|known| angle(known.1)).collect();
-            let known: Vec<Known<'_>> = known
+            let references: Vec<QuantizedEmbedding> =
+                known.iter().map(|known| angle(known.1)).collect();
+            let known: Vec<KnownTrack<'_>> = known
                 .iter()
                 .zip(&references)
-                .map(|(&(track, _, holder), reference)| Known {
+                .map(|(&(track, _, holder), reference)| KnownTrack {
                     track,
                     reference,
                     holder,

@@ -171,8 +171,9 @@ impl Votes {
 
     /// Lets time pass, and drops the votes of tracks that ended.
     fn wait(&mut self, time_ms: u64) {
-        let time = self.time.replace(time_ms);
-        let elapsed = time.map_or(0, |time| time_ms.saturating_sub(time));
+        let last = self.time.unwrap_or(time_ms);
+        self.time = Some(time_ms.max(last));
+        let elapsed = time_ms.saturating_sub(last);
         let elapsed = u32::try_from(elapsed).unwrap_or(u32::MAX);
         // Judged before this frame, because frames may be far apart.
         self.tallies.retain(|tally| tally.unseen <= REMEMBERED);
@@ -320,12 +321,12 @@ impl Tally {
     }
 }
 
-/// Returns true if another person of the track has as many votes.
+/// Returns true if another person of the track has as many votes. One with more is another face's.
 fn is_tied(winner: &Standing<'_>, standings: &[Standing<'_>]) -> bool {
     standings
         .iter()
         .filter(|other| other.person != winner.person)
-        .any(|other| winner.effective - other.effective < TIE)
+        .any(|other| (winner.effective - other.effective).abs() < TIE)
 }
 
 /// Returns the similarity, which the host checked.

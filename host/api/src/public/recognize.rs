@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use rostro_common::ids::UNKNOWN;
 use rostro_service::deployment::Preference;
-use rostro_service::types::{Candidate, GuestContext, Identity, Revision, Warning};
+use rostro_service::types::{Candidate, Event, GuestContext, Identity, Revision, Warning};
 use rostro_service::{FrameInput, Identification, Recognition, RecognizedFace};
 
 use super::openapi::{AuthErrors, BodyErrors, FrameForm, Image, NotFoundErrors};
@@ -47,6 +47,8 @@ const X_ROSTRO_CANARY: HeaderName = HeaderName::from_static("x-rostro-canary");
 pub(super) struct FrameAnswer {
     recognized_faces: Vec<FaceAnswer>,
     frame: FrameSize,
+    /// Events of the policy.
+    events: Vec<EventAnswer>,
     /// Warnings about a frame that was analysed, such as a truncated picture.
     warnings: Vec<Warning>,
     pipeline: FramePipeline,
@@ -89,8 +91,8 @@ struct FaceAnswer {
     identity: String,
     /// Two decimals, or `N/A`.
     confidence: String,
-    /// Cosine similarity to the person, or to the nearest one of an unknown face. Null if there are
-    /// no people to search.
+    /// Cosine similarity to the person, or of an unknown face to the first of `candidates`. Null
+    /// without candidates.
     similarity: Option<f32>,
     /// Reason why the face is unknown. Null if it is known.
     reason: Option<String>,
@@ -107,6 +109,37 @@ struct FaceAnswer {
     /// The nearest people that the policy shows, in its order: the most similar first unless it says
     /// differently.
     candidates: Vec<CandidateAnswer>,
+}
+
+/// Event of the policy.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PolicyEvent)]
+struct EventAnswer {
+    /// For programs: stable, lower-case letters, digits and `_`.
+    code: String,
+    /// Index in `recognized_faces` of the face that it is about.
+    face: Option<u32>,
+    /// A number that belongs to it.
+    value: Option<f32>,
+    /// For people.
+    message: String,
+}
+
+impl EventAnswer {
+    fn of(event: Event) -> Self {
+        let Event {
+            code,
+            face,
+            value,
+            message,
+        } = event;
+        Self {
+            code,
+            face,
+            value,
+            message,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -218,6 +251,11 @@ impl FrameAnswer {
                 width: recognition.width,
                 height: recognition.height,
             },
+            events: recognition
+                .events
+                .into_iter()
+                .map(EventAnswer::of)
+                .collect(),
             warnings: recognition.warnings,
             pipeline: FramePipeline {
                 revision: PipelineInfo::of(&recognition.revision),

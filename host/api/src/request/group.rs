@@ -62,8 +62,9 @@ impl GroupChoice {
         }
     }
 
-    /// Returns the name of the group and the people to search, or `None` for all people. A `schedule_id` is ignored as long
-    /// as no groups exist, because the replaced service ignored it and its clients send it.
+    /// Returns the name of the group and the people to search, or `None` for all people. A
+    /// `schedule_id` is ignored as long as no groups exist, because the replaced service ignored it
+    /// and its clients send it.
     pub(crate) fn members(
         self,
         groups: &GroupIndex,

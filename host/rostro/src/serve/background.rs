@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rostro_common::shutdown::Shutdown;
+use rostro_service::Service;
 use rostro_service::audit::Audit;
 use rostro_service::deployment::Deployment;
 use rostro_service::people::{PendingPeople, People};
@@ -64,5 +65,14 @@ async fn run_on_audit_log(deployment: &Arc<Deployment>, work: fn(&Audit)) {
     let deployment = Arc::clone(deployment);
     if let Err(error) = tokio::task::spawn_blocking(move || work(deployment.audit())).await {
         tracing::error!("cannot maintain the audit log: {error}");
+    }
+}
+
+/// Drops the memory of streams that must not be used any more, each second.
+pub(super) async fn drop_outdated_streams(service: Weak<Service>) {
+    while let Some(service) = service.upgrade() {
+        service.drop_outdated_streams();
+        drop(service);
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -31,7 +31,7 @@ use rostro_service::deployment::{OpenError, StateError};
 use rostro_service::people::PeopleError;
 
 use self::assemble::assemble;
-use self::background::{follow_changes, maintain_audit_log};
+use self::background::{drop_outdated_streams, follow_changes, maintain_audit_log};
 use self::reload::{Reload, reload_on_hangup};
 use self::signals::{SignalKind, SignalStream, stop_on_signals};
 use crate::config::{Address, AdminAddress, Config, ServeArgs, Source};
@@ -259,6 +259,7 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             dropped_lines,
             people,
         ));
+        tokio::spawn(drop_outdated_streams(Arc::downgrade(&service)));
         let in_force = Mutex::new(args);
         let reload = Reload {
             source,

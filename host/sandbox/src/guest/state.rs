@@ -47,7 +47,7 @@ pub(crate) struct GuestInputs {
     /// Precision of its models.
     pub precision: PrecisionGrant,
     /// Values of settings that the request chooses, by name.
-    pub choices: Arc<BTreeMap<String, String>>,
+    pub choices: BTreeMap<String, String>,
     /// Span of the guest's log lines.
     pub span: Span,
 }
@@ -58,7 +58,7 @@ impl Default for GuestInputs {
             settings: Arc::default(),
             review: Review::default(),
             precision: PrecisionGrant::default(),
-            choices: Arc::default(),
+            choices: BTreeMap::new(),
             span: Span::none(),
         }
     }
@@ -74,7 +74,7 @@ pub(crate) struct GuestState {
     table: ResourceTable,
     limiter: Limiter,
     settings: Arc<Settings>,
-    choices: Arc<BTreeMap<String, String>>,
+    choices: BTreeMap<String, String>,
     review: Review,
     span: Span,
     stderr: MemoryOutputPipe,

@@ -1,5 +1,6 @@
 //! Calls of guests: instances, and the classification of failures.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -63,7 +64,7 @@ pub(super) fn start_without_models(
         settings: Arc::clone(settings),
         review: Review::default(),
         precision: PrecisionGrant::default(),
-        choices: Arc::default(),
+        choices: BTreeMap::new(),
         span,
     };
     start(

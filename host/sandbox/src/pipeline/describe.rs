@@ -15,31 +15,26 @@ use crate::settings::Settings;
 use crate::settings::names::SettingNames;
 use crate::validate;
 
-/// Returns the description of a component, and the names of the settings that it knows.
+/// Returns the description of a component in its role, and the names of the settings that it knows.
+/// The role is `Vision` for a component that provides vision, with or without rules.
 ///
 /// # Errors
 ///
 /// If the component fails or refuses a setting, or if its description breaks a rule.
 pub fn describe(
     component: &CompiledComponent,
+    role: Half,
     settings: &Settings,
     scope: &CancelScope,
 ) -> Result<(Description, SettingNames), RunError> {
     let settings = Arc::new(settings.clone());
-    let (half, other) = match (
-        component.has_half(Half::Vision),
-        component.has_half(Half::Policy),
-    ) {
-        (true, true) => (Half::Vision, Some(Half::Policy)),
-        (true, false) => (Half::Vision, None),
-        (false, _) => (Half::Policy, None),
-    };
-    let (description, mut names) = describe_half(component, half, &settings, scope)?;
+    let (description, mut names) = describe_half(component, role, &settings, scope)?;
     // As of 0.1.2, each half asks for its own settings.
-    if let (Some(other), Exports::V01(exports)) = (other, component.functions())
+    if let (Half::Vision, Exports::V01(exports)) = (role, component.functions())
         && exports.has_complete_settings
+        && component.has_half(Half::Policy)
     {
-        names.extend(describe_half(component, other, &settings, scope)?.1);
+        names.extend(describe_half(component, Half::Policy, &settings, scope)?.1);
     }
     Ok((description, names))
 }

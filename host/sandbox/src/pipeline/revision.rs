@@ -3,6 +3,7 @@
 //! A revision is data. The module `stage` makes it, `run` runs requests on it, and `templates` makes
 //! templates with its policy. A request keeps the revision that it began with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -13,6 +14,7 @@ use rostro_inference::Models;
 use rostro_models::Thresholds;
 
 use crate::bindings::{Identity, Setting};
+use crate::component::version::Minor;
 use crate::component::{CompiledComponent, Function};
 use crate::half::{Half, PerHalf};
 use crate::settings::Settings;
@@ -31,7 +33,7 @@ pub struct Contract {
 /// Why a request cannot choose the value of a setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidChoice {
-    /// No component declares that requests may choose it.
+    /// Vision does not declare that requests may choose it.
     #[error("the pipeline `{pipeline}` lets no request choose `{name}`")]
     NotOffered {
         /// Name of the setting.
@@ -59,8 +61,8 @@ pub struct Revision {
     /// Settings of a separate policy component, without models.
     pub(super) policy_settings: Arc<Settings>,
     pub(super) state_versions: PerHalf<u32>,
-    /// Settings that the components declare, vision's first.
-    pub(super) declared: Vec<Setting>,
+    /// Settings that the vision component and a separate policy component declare.
+    pub(super) declared: PerHalf<Vec<Setting>>,
     pub(super) contract: Contract,
     pub(super) setting_names: SettingNames,
     pub(super) unknown_settings: Vec<UnknownSetting>,
@@ -146,26 +148,49 @@ impl Revision {
     ///
     /// # Errors
     ///
-    /// [`InvalidChoice`], if no component lets requests choose it, or the value breaks its type.
+    /// [`InvalidChoice`], if vision does not let requests choose it, or the value breaks its type.
     pub fn check_choice(&self, name: &str, value: &str) -> Result<(), InvalidChoice> {
-        let mut offered = self
-            .declared
-            .iter()
-            .filter(|setting| setting.by_request && setting.name == name)
-            .peekable();
-        if offered.peek().is_none() {
+        let mut declared = self.declared.vision.iter();
+        let offered = declared.find(|setting| setting.by_request && setting.name == name);
+        let Some(offered) = offered else {
             return Err(InvalidChoice::NotOffered {
                 name: name.to_owned(),
                 pipeline: self.name().to_owned(),
             });
-        }
-        offered.try_for_each(|setting| declared::check(setting, value))?;
-        Ok(())
+        };
+        Ok(declared::check(offered, value)?)
     }
 
-    /// Returns the settings that its components declare, those of vision first.
-    pub fn declared_settings(&self) -> &[Setting] {
-        &self.declared
+    /// Returns those of a request's values that the component of a function lets requests choose.
+    pub(super) fn choices(
+        &self,
+        function: Function,
+        values: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let declared = match self.is_separate(function) {
+            true => &self.declared.policy,
+            false => &self.declared.vision,
+        };
+        let is_offered = |(name, value): &(&String, &String)| {
+            declared.iter().any(|setting| {
+                setting.by_request
+                    && setting.name == **name
+                    && declared::check(setting, value).is_ok()
+            })
+        };
+        let offered = values.iter().filter(is_offered);
+        offered
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
+    /// Returns true if the component of a half knows a setting, or does not declare its settings.
+    pub fn may_know(&self, half: Half, setting: &str) -> bool {
+        let (component, declared) = match (half, &self.policy) {
+            (Half::Policy, Some(policy)) => (policy, &self.declared.policy),
+            _ => (&self.vision, &self.declared.vision),
+        };
+        component.minor() == Minor::V0_1 || declared.iter().any(|known| known.name == setting)
     }
 
     /// Returns the names of the settings that it knows.

@@ -37,7 +37,7 @@ pub struct Run {
     review: Review,
     precision: PrecisionGrant,
     context: GuestContext,
-    choices: Arc<BTreeMap<String, String>>,
+    choices: BTreeMap<String, String>,
     /// Memory of the stream that the frame belongs to.
     stream: Option<StreamMemory>,
     vision: Option<Guest>,
@@ -63,7 +63,7 @@ impl Revision {
                 time: now_ms(),
                 context: String::new(),
             },
-            choices: Arc::default(),
+            choices: BTreeMap::new(),
             stream: None,
             vision: None,
             policy: None,
@@ -97,16 +97,15 @@ impl Run {
     /// Sets the values of settings that the request chooses. [`Revision::check_choice`] validates
     /// them.
     pub fn with_choices(self, choices: BTreeMap<String, String>) -> Self {
-        Self {
-            choices: Arc::new(choices),
-            ..self
-        }
+        Self { choices, ..self }
     }
 
     /// Makes the image a frame of a stream with this memory, unless the limit `state-kib` forbids
     /// it.
     pub fn with_stream(self, memory: StreamMemory) -> Self {
-        let stream = (self.revision.vision.limits().state_bytes() > 0).then_some(memory);
+        // A revision of the same kind may have had a looser limit.
+        let limit = self.revision.vision.limits().state_bytes();
+        let stream = (limit > 0).then(|| memory.with_states_within(limit));
         Self { stream, ..self }
     }
 
@@ -143,7 +142,7 @@ impl Run {
                 let settings = &self.revision.settings;
                 let inputs = GuestInputs {
                     precision: self.precision.clone(),
-                    choices: Arc::clone(&self.choices),
+                    choices: self.revision.choices(Function::Vision, &self.choices),
                     ..guest_inputs(&self.revision, Half::Vision, settings, self.review)
                 };
                 let models = &self.revision.models;
@@ -171,7 +170,9 @@ impl Run {
             analysis.faces.len(),
             dimension,
         )?;
-        if let Some(stream) = &mut self.stream {
+        if let Some(stream) = &mut self.stream
+            && purpose == Purpose::Recognize
+        {
             if let Some(state) = state {
                 stream.vision = state;
             }
@@ -298,7 +299,7 @@ impl Run {
                     &component.without_time_limit()
                 };
                 let inputs = GuestInputs {
-                    choices: Arc::clone(&self.choices),
+                    choices: revision.choices(function, &self.choices),
                     ..guest_inputs(revision, Half::Policy, settings, self.review)
                 };
                 let models = Models::default();
@@ -356,7 +357,7 @@ fn guest_inputs(
         settings: Arc::clone(settings),
         review,
         precision: PrecisionGrant::default(),
-        choices: Arc::default(),
+        choices: BTreeMap::new(),
         span,
     }
 }

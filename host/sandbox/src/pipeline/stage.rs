@@ -23,7 +23,7 @@ use crate::bindings::{
 use crate::component::version::Minor;
 use crate::component::{CompiledComponent, Function};
 use crate::error::RunError;
-use crate::half::PerHalf;
+use crate::half::{Half, PerHalf};
 use crate::limits::LimitError;
 use crate::settings::Settings;
 use crate::settings::declared::{self, InvalidValue};
@@ -131,10 +131,14 @@ pub enum StageError {
         pack: String,
     },
     /// The pipeline refuses a setting of the operator or the pack.
-    #[error("{0}; correct it in --setting or in the pack's manifest")]
+    #[error(
+        "{0}; correct it in --setting, in the settings of the revision, or in the pack's manifest"
+    )]
     Setting(#[source] RunError),
     /// A setting does not follow the type that the component declares.
-    #[error("{0}; correct it in --setting or in the pack's manifest")]
+    #[error(
+        "{0}; correct it in --setting, in the settings of the revision, or in the pack's manifest"
+    )]
     SettingType(#[from] InvalidValue),
     /// The revision has a setting that its components do not know.
     #[error("{0}; push it again without it")]
@@ -242,7 +246,6 @@ impl Revision {
             .filter(|policy| policy.has(Function::Decide));
         let decider = described.policy.as_ref().filter(|_| decides.is_some());
         let decider = decider.unwrap_or(&described.vision);
-        let rules = described.policy.iter().flat_map(|policy| &policy.settings);
         let revision = Arc::new(Self {
             id,
             identity: described.vision.identity.clone(),
@@ -251,13 +254,14 @@ impl Revision {
                 vision: described.vision.state_version,
                 policy: decider.state_version,
             },
-            declared: described
-                .vision
-                .settings
-                .iter()
-                .chain(rules)
-                .cloned()
-                .collect(),
+            declared: PerHalf {
+                vision: described.vision.settings.clone(),
+                policy: described
+                    .policy
+                    .as_ref()
+                    .map(|policy| policy.settings.clone())
+                    .unwrap_or_default(),
+            },
             vision,
             policy,
             models: Models::new(models),
@@ -297,7 +301,7 @@ fn check_functions(
 }
 
 /// Descriptions of the components, and the settings that they know.
-struct Described {
+struct Descriptions {
     vision: Description,
     policy: Option<Description>,
     names: SettingNames,
@@ -309,16 +313,18 @@ fn describe_both(
     policy: Option<&CompiledComponent>,
     settings: &Settings,
     scope: &impl Fn() -> CancelScope,
-) -> Result<Described, StageError> {
-    let describe =
-        |component| describe(component, settings, &scope()).map_err(StageError::of_describe);
-    let (vision, mut names) = describe(vision)?;
-    let policy = policy.map(describe).transpose()?;
+) -> Result<Descriptions, StageError> {
+    let describe = |component, role| {
+        describe(component, role, settings, &scope()).map_err(StageError::of_describe)
+    };
+    let (vision, mut names) = describe(vision, Half::Vision)?;
+    let policy = policy.map(|policy| describe(policy, Half::Policy));
+    let policy = policy.transpose()?;
     let policy = policy.map(|(description, of_policy)| {
         names.extend(of_policy);
         description
     });
-    Ok(Described {
+    Ok(Descriptions {
         vision,
         policy,
         names,

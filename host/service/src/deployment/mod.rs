@@ -43,7 +43,6 @@ use counterparts::counterparts;
 use ready::breaker::ClientNumbers;
 use record::Record;
 use recovery::{ConfiguredEntry, RecoveryPlan, StartedRevision};
-use routes::{Canary, ShareCounter};
 
 pub use crate::audit::Actor;
 pub use agreement::{Agreement, Counts, IdentifiedFace};
@@ -60,8 +59,8 @@ pub use record::ConfiguredTexts;
 pub use record::copy::{RevisionCopy, RevisionCopyError, copy_revisions};
 pub use record::needed::{NeededComponent, needed_components};
 pub use recovery::Configured;
+pub(crate) use routes::{Canary, Routes, Shadow, ShareCounter};
 pub use routes::{Preference, RoutedRevision};
-pub(crate) use routes::{Routes, Shadow};
 pub(crate) use staging::lower_priority;
 pub use state_folder::{StateError, StateFolder};
 pub use status::{NodeStatus, RevisionState, RevisionStatus, Statuses};

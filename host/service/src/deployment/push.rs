@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rostro_common::digest::Sha256Digest;
 use rostro_common::text::sanitize_name;
 use rostro_sandbox::component::error::ComponentError;
-use rostro_sandbox::component::functions;
+use rostro_sandbox::component::{Function, functions};
 use rostro_sandbox::half::Half;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use rostro_sandbox::settings::declared::VALUE;
@@ -220,13 +220,22 @@ impl Deployment {
         // The functions follow from the component's type, which is cheap to read. Bytes that are
         // no component are refused at once.
         let functions = functions(&request.bytes)?;
-        let has = |half| functions.iter().any(|function| function.half() == half);
-        let (has_vision, has_policy) = (has(Half::Vision), has(Half::Policy));
+        let has_vision = functions.contains(&Function::Vision);
+        let has_rule = functions
+            .iter()
+            .any(|function| function.half() == Half::Policy);
+        // The active policy has the rules that vision lacks.
+        let has_policy = match has_vision && !request.policy_only {
+            true => Function::RULES
+                .iter()
+                .all(|function| functions.contains(function)),
+            false => has_rule,
+        };
         let revision = self.active();
         let active = &revision.spec;
         let (vision, policy) = match (has_vision, has_policy) {
             (true, true) if !request.policy_only => (digest, None),
-            // A component with vision alone keeps the active policy.
+            // A component without all rules keeps the active policy.
             (true, false) if !request.policy_only => {
                 (digest, Some(active.policy.unwrap_or(active.vision)))
             }
@@ -245,11 +254,14 @@ impl Deployment {
                 .tightened(&request.limits)?
                 .named(request.limits.keys()),
         );
-        // So does the active half keep its settings.
-        let mut settings = match policy {
-            Some(_) => active.settings.clone(),
-            None => BTreeMap::new(),
+        // So does it keep its settings, and the half that is replaced loses its own.
+        let kept = match policy {
+            Some(policy) if policy == digest => Some(Half::Vision),
+            Some(_) => Some(Half::Policy),
+            None => None,
         };
+        let mut settings = active.settings.clone();
+        settings.retain(|name, _| kept.is_some_and(|half| revision.revision.may_know(half, name)));
         settings.extend(request.settings.clone());
         check_settings(&settings)?;
         Ok(RevisionSpec {

@@ -118,8 +118,8 @@ impl People {
         &self.store
     }
 
-    /// Returns the number of deletions that this process applied. What was derived from people
-    /// before another number must not be used.
+    /// Returns a number that changes before and after this process applies a deletion. What was
+    /// derived from people under another number must not be used.
     pub(crate) fn deletions(&self) -> u64 {
         self.views.deletions()
     }

@@ -106,11 +106,15 @@ impl Views {
             };
             result = result.and(applied);
         }
+        // Counted again, because what was derived meanwhile may have the person still.
+        if matches!(change, ViewChange::Deleted(_)) {
+            self.deletions.fetch_add(1, Ordering::SeqCst);
+        }
         tracing::trace!(change = number.0, "applied to the views");
         result
     }
 
-    /// Returns the number of deletions that were applied.
+    /// Returns a number that changes before and after each deletion is applied.
     pub(super) fn deletions(&self) -> u64 {
         self.deletions.load(Ordering::SeqCst)
     }

@@ -20,7 +20,8 @@ use super::run::Run;
 use crate::bindings::{Candidate, Face, Probe, Purpose};
 use crate::error::RunError;
 use crate::limits::Usage;
-use crate::types::Analysis;
+use crate::stream::StreamMemory;
+use crate::types::{Analysis, AnalyzedFace};
 use checks::{check_landmarks, check_people_once, check_stable};
 use folder::Expectations;
 
@@ -225,10 +226,13 @@ impl SelfTest {
                 cause,
             }
         };
-        let analyze = |purpose| -> Result<(Run, Analysis), SelfTestError> {
-            let mut run = revision
+        let begin = || {
+            revision
                 .begin(shutdown.scope(Instant::now() + self.deadline))
-                .without_time_limit();
+                .without_time_limit()
+        };
+        let analyze = |purpose| -> Result<(Run, Analysis), SelfTestError> {
+            let mut run = begin();
             let analysis = run
                 .analyze(bytes, purpose)
                 .map_err(failed("vision.analyze"))?;
@@ -259,6 +263,16 @@ impl SelfTest {
         let usage = run.usage();
         // Frees the run's slots in the pool for the next one.
         drop(run);
+        let mut memory = StreamMemory::default();
+        for _ in 0..2 {
+            let mut run = begin().with_stream(memory);
+            let analysis = run
+                .analyze(bytes, Purpose::Recognize)
+                .map_err(failed("analyze in a stream"))?;
+            let probes: Vec<Probe> = analysis.faces.iter().map(tracked_probe).collect();
+            run.decide(&probes).map_err(failed("decide in a stream"))?;
+            memory = run.take_stream().unwrap_or_default();
+        }
         let (mut run, enrolled) = analyze(Purpose::Enroll)?;
         run.review(&enrolled).map_err(failed("review"))?;
         let samples: Vec<Vec<f32>> = enrolled
@@ -301,6 +315,15 @@ fn probe(face: &Face) -> Probe {
         track: None,
         is_fresh: true,
         candidates: vec![candidate("self-test-a", 0.9), candidate("self-test-b", 0.1)],
+    }
+}
+
+/// Returns a probe with two candidates of a face in a stream.
+fn tracked_probe(analyzed: &AnalyzedFace) -> Probe {
+    Probe {
+        track: analyzed.track,
+        is_fresh: analyzed.is_fresh,
+        ..probe(&analyzed.face)
     }
 }
 

@@ -14,8 +14,11 @@ use rostro_common::digest::Sha256Digest;
 use rostro_models::Manifest;
 use rostro_sandbox::pipeline::revision_id::RevisionInputs;
 
-/// The form of the record that this host writes and reads.
+/// Form of a record without settings of revisions, which every program reads.
 const FORM: u32 = 1;
+
+/// Form of a record with settings of revisions. A program that would drop them refuses it.
+const FORM_WITH_SETTINGS: u32 = 2;
 
 /// The parts of a revision. Its id is a digest of these and of the pack's models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,10 +180,10 @@ impl Record {
     /// The reason why it is not a record.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
         let mut record: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-        if record.form != FORM {
+        if !(FORM..=FORM_WITH_SETTINGS).contains(&record.form) {
             let form = record.form;
             return Err(format!(
-                "it has the form {form}, and this host reads {FORM}"
+                "it has the form {form}, and this host reads {FORM} and {FORM_WITH_SETTINGS}"
             ));
         }
         record.exchange_ids();
@@ -197,6 +200,15 @@ impl Record {
         {
             entry.status = Status::Retired;
         }
+    }
+
+    /// Sets the form that the content needs, before it is written.
+    pub(super) fn set_form(&mut self) {
+        let has_settings = |entry: &RevisionEntry| !entry.spec.settings.is_empty();
+        self.form = match self.revisions.iter().any(has_settings) {
+            true => FORM_WITH_SETTINGS,
+            false => FORM,
+        };
     }
 
     /// Returns an empty record of the current form.
@@ -271,5 +283,49 @@ impl Record {
                 *share = None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Earlier programs read only form 1, and would drop the settings.
+    #[test]
+    fn settings_raise_form() {
+        let spec = RevisionSpec {
+            vision: Sha256Digest([1; 32]),
+            policy: None,
+            pack: "testing".to_owned(),
+            limits: BTreeMap::new(),
+            settings: BTreeMap::new(),
+        };
+        let mut record = Record::empty();
+        record.revisions.push(RevisionEntry {
+            id: Sha256Digest([2; 32]),
+            former_id: None,
+            spec,
+            about: None,
+            since: "2026-01-01T00:00:00Z".to_owned(),
+            enrol: false,
+            status: Status::Staged,
+        });
+        let form = |record: &mut Record| {
+            record.set_form();
+            let text = serde_json::to_vec(record).unwrap();
+            assert_eq!(Record::parse(&text).unwrap(), *record);
+            record.form
+        };
+        assert_eq!(form(&mut record), FORM);
+        let settings = &mut record.revisions[0].spec.settings;
+        settings.insert("rivals".to_owned(), "off".to_owned());
+        assert_eq!(form(&mut record), FORM_WITH_SETTINGS);
+        record.form = FORM_WITH_SETTINGS + 1;
+        let text = serde_json::to_vec(&record).unwrap();
+        assert!(
+            Record::parse(&text)
+                .unwrap_err()
+                .contains("this host reads 1 and 2")
+        );
     }
 }

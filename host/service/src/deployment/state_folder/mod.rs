@@ -169,6 +169,7 @@ impl StateFolder {
         }
         let mut stored = record.clone();
         stored.exchange_ids();
+        stored.set_form();
         let text = serde_json::to_vec_pretty(&stored).unwrap_or_default();
         let components: Vec<Sha256Digest> = record.components().collect();
         let write = RevisionsWrite {

@@ -20,6 +20,7 @@ use rostro_sandbox::component::{
 };
 use rostro_sandbox::engine::Engine;
 use rostro_sandbox::error::RunError;
+use rostro_sandbox::half::Half;
 use rostro_sandbox::limits::MAX_COMPONENT_BYTES;
 use rostro_sandbox::pipeline::describe::describe;
 use rostro_sandbox::pipeline::self_test::{DrawnFrames, SelfTest};
@@ -213,8 +214,12 @@ impl ComponentReport {
                 fix,
             ))
         };
+        let role = match component.has_half(Half::Vision) {
+            true => Half::Vision,
+            false => Half::Policy,
+        };
         let (description, names) =
-            describe(component, &settings, &scope).map_err(|cause| match cause {
+            describe(component, role, &settings, &scope).map_err(|cause| match cause {
                 RunError::Output(cause) => {
                     Box::new(Finding::new("wrong_description", cause.to_string(), RULES))
                 }
