@@ -134,7 +134,11 @@ impl Ffmpeg {
     }
 
     fn arguments(&self, source: &StreamSource, rate: Rate) -> Vec<OsString> {
-        let mut arguments = words("-hide_banner -nostdin -nostats -loglevel error");
+        let mut arguments = words(
+            // Without a probe of the rate, the first frame of a camera arrives at once and not
+            // after 80 more.
+            "-hide_banner -nostdin -nostats -loglevel error -fpsprobesize 0",
+        );
         match source {
             StreamSource::Camera(address) => {
                 let protocols = if address.is_secure() {
@@ -200,7 +204,8 @@ fn script(source: &StreamSource) -> Option<String> {
         return None;
     };
     Some(format!(
-        "ffconcat version 1.0\nfile '{}'\noption rtsp_transport tcp\noption timeout {}\n",
+        "ffconcat version 1.0\nfile '{}'\noption rtsp_transport tcp\noption timeout {}\n\
+         option fpsprobesize 0\n",
         // An apostrophe would end the quoted text.
         address.with_secrets().replace('\'', "%27"),
         NETWORK_TIMEOUT.as_micros()
@@ -283,7 +288,16 @@ fn read_reasons(stderr: ChildStderr, source: &StreamSource) -> Vec<String> {
         }
         reasons.push_back(reason);
     }
-    reasons.into()
+    // The script is ours: an address that it names fails for the reason before.
+    let is_about_script = |reason: &&String| {
+        reason.starts_with("Impossible to open") || reason.starts_with("pipe:0: ")
+    };
+    let own: Vec<String> = reasons
+        .iter()
+        .filter(|reason| !is_about_script(reason))
+        .cloned()
+        .collect();
+    if own.is_empty() { reasons.into() } else { own }
 }
 
 /// Returns a line without credentials, control characters and the address of a structure.
@@ -296,7 +310,9 @@ fn reason(line: &str, source: &StreamSource) -> String {
         Some((part, rest)) if part.contains(" @ ") => rest,
         _ => line,
     };
-    sanitize_name(&source.redact(line))
+    // The time limit is ours, too.
+    let line = line.replace(&format!("?timeout={}", NETWORK_TIMEOUT.as_micros()), "");
+    sanitize_name(&source.redact(&line))
 }
 
 #[cfg(test)]
@@ -389,6 +405,13 @@ mod tests {
                 &source
             ),
             "Impossible to open 'rtsp://cam/a' [0m"
+        );
+        assert_eq!(
+            reason(
+                "[tcp @ 0x55] Connection to tcp://cam:554?timeout=10000000 failed: Refused",
+                &source
+            ),
+            "Connection to tcp://cam:554 failed: Refused"
         );
     }
 }
