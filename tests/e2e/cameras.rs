@@ -259,7 +259,7 @@ fn dead_address_is_given_up() {
     let error = refusal(command("http://127.0.0.1:9", &[&address]));
     assert!(
         error.contains("Connection refused; next try in 2 s")
-            && error.contains("Connection refused; gave up after 3 tries")
+            && error.contains("Connection refused; gave up after try 3")
             && !error.contains("hunter2"),
         "{error}"
     );
@@ -272,7 +272,7 @@ fn silent_camera_times_out() {
     let address = format!("rtsp://{}/live", silent.local_addr().unwrap());
     let error = refusal(command("http://127.0.0.1:9", &[&address, "--retries", "1"]));
     assert!(
-        error.contains("timed out") && error.contains("gave up after 1 tries"),
+        error.contains("no answer within 10 s; gave up after try 1"),
         "{error}"
     );
 }
@@ -422,7 +422,7 @@ fn serve_once(stream: TcpStream, answer: &str) -> String {
         }
     }
     reader.read_exact(&mut vec![0; length]).unwrap();
-    let (head, body) = answer.split_once('\n').unwrap();
+    let (head, body) = answer.rsplit_once('\n').unwrap();
     write!(
         reader.get_mut(),
         "HTTP/1.1 {head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
@@ -436,14 +436,14 @@ fn serve_once(stream: TcpStream, answer: &str) -> String {
 /// that it names, and a session that does not exist ends the watch.
 #[test]
 fn session_frames_are_numbered() {
-    const NOBODY: &str = "200 OK\n{\"recognized_faces\":[]}";
+    const NO_FACES: &str = "200 OK\n{\"recognized_faces\":[]}";
     let folder = tempfile::tempdir().unwrap();
     let video = video(folder.path(), "alice-probe", 30);
     let video = video.to_str().unwrap();
     let (url, requests) = scripted_service(vec![
-        NOBODY,
+        NO_FACES,
         "503 Service Unavailable\r\nretry-after: 1\n{\"error\":\"Busy.\"}",
-        NOBODY,
+        NO_FACES,
         "404 Not Found\n{\"error\":\"No such session.\"}",
     ]);
     let args = [video, "--session", "class 1", "--rate", "5"];

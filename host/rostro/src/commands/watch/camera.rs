@@ -215,7 +215,7 @@ impl Watch<'_> {
         if digits(self.skipped) > digits(before) && !self.context.display.is_table() {
             let skipped = self.skipped;
             self.notice(&format!(
-                "{skipped} frames skipped so far, because newer ones arrived before the answer"
+                "frames skipped so far: {skipped}; newer ones arrived before the answer"
             ))?;
         }
         Ok(())

@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rostro_common::text::sanitize_name;
 
@@ -127,6 +127,7 @@ impl Ffmpeg {
         }
         let source = source.clone();
         Ok(Decoder {
+            begun: Instant::now(),
             child,
             frames: stdout,
             reasons: stderr.map(|stderr| thread::spawn(move || read_reasons(stderr, &source))),
@@ -243,6 +244,7 @@ fn version(text: &str) -> Option<(u32, u32)> {
 /// Running `ffmpeg`. Dropping it ends the process.
 #[derive(Debug)]
 pub(super) struct Decoder {
+    begun: Instant,
     child: SharedChild,
     frames: Option<ChildStdout>,
     reasons: Option<JoinHandle<Vec<String>>>,
@@ -262,10 +264,10 @@ impl Decoder {
             .take()
             .and_then(|reasons| reasons.join().ok())
             .unwrap_or_default();
-        match (is_success, reasons.is_empty()) {
-            (true, true) => None,
-            (false, true) => Some("ffmpeg failed without a message".to_owned()),
-            (_, false) => Some(reasons.join("; ")),
+        if is_success && reasons.is_empty() {
+            None
+        } else {
+            Some(explain(&reasons, self.begun.elapsed()))
         }
     }
 
@@ -288,16 +290,30 @@ fn read_reasons(stderr: ChildStderr, source: &StreamSource) -> Vec<String> {
         }
         reasons.push_back(reason);
     }
-    // The script is ours: an address that it names fails for the reason before.
-    let is_about_script = |reason: &&String| {
-        reason.starts_with("Impossible to open") || reason.starts_with("pipe:0: ")
-    };
-    let own: Vec<String> = reasons
+    reasons.into()
+}
+
+/// Returns true for a line about our script. An address in it fails for the reason before.
+fn is_about_script(reason: &str) -> bool {
+    reason.starts_with("Impossible to open") || reason.starts_with("pipe:0: ")
+}
+
+/// Explains a failure by the lines of the error output, after a time since the start.
+fn explain(reasons: &[String], elapsed: Duration) -> String {
+    let own: Vec<&str> = reasons
         .iter()
+        .map(String::as_str)
         .filter(|reason| !is_about_script(reason))
-        .cloned()
         .collect();
-    if own.is_empty() { reasons.into() } else { own }
+    match (own.is_empty(), reasons.is_empty()) {
+        (false, _) => own.join("; "),
+        (true, true) => "ffmpeg failed without a message".to_owned(),
+        // A camera that says nothing is `Invalid data` for ffmpeg.
+        (true, false) if elapsed >= NETWORK_TIMEOUT => {
+            format!("no answer within {} s", NETWORK_TIMEOUT.as_secs())
+        }
+        (true, false) => reasons.join("; "),
+    }
 }
 
 /// Returns a line without credentials, control characters and the address of a structure.
@@ -413,5 +429,27 @@ mod tests {
             ),
             "Connection to tcp://cam:554 failed: Refused"
         );
+    }
+
+    #[test]
+    fn explanation_prefers_own_reasons() {
+        let reasons =
+            |reasons: &[&str]| reasons.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let script = ["Impossible to open 'rtsp://cam'", "pipe:0: Invalid data"];
+        for (lines, seconds, expected) in [
+            (
+                vec!["refused", script[0], script[1]],
+                1,
+                "refused".to_owned(),
+            ),
+            (script.to_vec(), 1, script.join("; ")),
+            (script.to_vec(), 10, "no answer within 10 s".to_owned()),
+            (vec![], 10, "ffmpeg failed without a message".to_owned()),
+        ] {
+            assert_eq!(
+                explain(&reasons(&lines), Duration::from_secs(seconds)),
+                expected
+            );
+        }
     }
 }

@@ -143,7 +143,7 @@ pub(crate) enum WatchError {
         cause: String,
     },
     /// A camera was given up.
-    #[error("cannot read {source_name}: {cause}{remedy}; gave up after {tries} tries")]
+    #[error("cannot read {source_name}: {cause}{remedy}; gave up after try {tries}")]
     GaveUp {
         /// Its address without the login.
         source_name: String,

@@ -168,11 +168,11 @@ impl CameraState {
     fn line(&self) -> String {
         let mut line = match self.name.as_str() {
             "" => String::new(),
-            name => format!("{name}: "),
+            name => format!("{name}  "),
         };
-        line.push_str(&format!("{} frames", self.frames));
+        line.push_str(&format!("frames: {}", self.frames));
         if self.skipped > 0 {
-            line.push_str(&format!(", {} skipped", self.skipped));
+            line.push_str(&format!(", skipped: {}", self.skipped));
         }
         if let Some(notice) = &self.notice {
             line.push_str(&format!("; {notice}"));
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(
             table.lines(24),
             [
-                "4 frames, 3 skipped; no answer",
+                "frames: 4, skipped: 3; no answer",
                 " identity  first seen  last seen  times  best",
                 " s 6       00:00:01    00:01:03   3      0.86",
                 " s7        00:00:02    00:00:02   1      0.60",
@@ -243,8 +243,8 @@ mod tests {
         assert_eq!(
             table.lines(24),
             [
-                "front: 1 frames",
-                "back: 1 frames",
+                "front  frames: 1",
+                "back  frames: 1",
                 " identity  camera  first seen  last seen  times  best",
                 " s6        back    00:00:00    00:00:00   1      0.71",
                 " s6        front   00:00:01    00:00:01   1      0.75",
