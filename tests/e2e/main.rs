@@ -2,10 +2,11 @@
 //!
 //! What they need is made by `cargo xtask test`: the components in `target/guest`, ONNX Runtime in
 //! `models/runtime`, libfaketime for `clock`, PostgreSQL for `database` and `fleet`, PgBouncer for
-//! `pgbouncer`, nginx for `proxies`, a program with another schema for `rolling_upgrade`, and for
-//! the modules with real people, `gates`, `identification` and `parity`, the pack `mobile` and the
-//! folder that `ROSTRO_SHARED` names (by default `../shared` next to the repository). `disks` and
-//! `database` mount file systems in a private namespace, and `gallery_files` needs a C compiler.
+//! `pgbouncer`, nginx for `proxies`, ffmpeg and an RTSP server for `cameras`, a program with
+//! another schema for `rolling_upgrade`, and for the modules with real people, `gates`,
+//! `identification` and `parity`, the pack `mobile` and the folder that `ROSTRO_SHARED` names (by
+//! default `../shared` next to the repository). `disks` and `database` mount file systems in a
+//! private namespace, and `gallery_files` needs a C compiler.
 //! Anything missing fails the test with what to run.
 #![expect(
     clippy::unwrap_used,
@@ -22,6 +23,7 @@ mod bad_input;
 mod bodies;
 mod bounds;
 mod breaker;
+mod cameras;
 mod clients;
 mod clock;
 mod connections;

@@ -55,11 +55,14 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     guest::build_all()?;
     python::environment("e2e", "tests/e2e/requirements.txt")?;
     python::environment("quantize", "tools/quantize/requirements.txt")?;
-    for program in ["nginx", "pgbouncer"] {
+    for program in ["nginx", "pgbouncer", "ffmpeg"] {
         let mut folders = ["/usr/sbin", "/usr/local/sbin", "/usr/bin"].into_iter();
         if !folders.any(|folder| Path::new(folder).join(program).exists()) {
             debian_packages(program)?;
         }
+    }
+    if !succeeds(&mut command("/usr/bin/python3", "tests/e2e/rtsp_server.py")) {
+        debian_packages("gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good python3-gi")?;
     }
     step("tests in Rust", || rust(args, has_photos))?;
     step("short soak", soak::short)?;
@@ -74,10 +77,8 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
             succeed(pytest.env("PYTHONDONTWRITEBYTECODE", "1"))
         })?;
     }
-    eprintln!(
-        "── tests passed after {:.0} s",
-        begun.elapsed().as_secs_f64()
-    );
+    let seconds = begun.elapsed().as_secs_f64();
+    eprintln!("── tests passed after {seconds:.0} s");
     if !has_photos {
         eprintln!("── SKIPPED: {skipped}");
     }
@@ -106,10 +107,8 @@ fn browser() -> Result<()> {
         std::env::var_os(variable).is_some_and(|path| !path.is_empty())
             || programs.iter().any(|program| on_path(program))
     };
-    if !has(
-        "ROSTRO_CHROMIUM",
-        &["chromium", "chromium-browser", "google-chrome"],
-    ) {
+    let browsers = ["chromium", "chromium-browser", "google-chrome"];
+    if !has("ROSTRO_CHROMIUM", &browsers) {
         debian_packages("chromium")?;
     }
     if !has("ROSTRO_CHROMEDRIVER", &["chromedriver"]) {

@@ -88,7 +88,7 @@ enum Command {
     Openapi,
     /// Print the audit log, or the lines of one person
     Audit(AuditArgs),
-    /// Send pictures to a running service and print each answer
+    /// Send pictures, videos and cameras to a running service and print each answer
     Watch(WatchArgs),
 }
 

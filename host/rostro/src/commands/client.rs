@@ -122,6 +122,13 @@ impl fmt::Debug for Credentials {
 }
 
 impl ApiKeyArgs {
+    /// Names the file of the key.
+    pub(crate) fn from_file(file: PathBuf) -> Self {
+        Self {
+            api_key_file: Some(file),
+        }
+    }
+
     /// Reads the key, if a file is named.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 mod assemble;
 mod background;
 mod reload;
-mod signals;
+pub(crate) mod signals;
 
 use std::io;
 use std::net::SocketAddr;

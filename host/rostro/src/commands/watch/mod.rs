@@ -1,30 +1,67 @@
-//! `rostro watch`: sends pictures to a running service and prints a line for each answer.
+//! `rostro watch`: sends pictures and the frames of cameras to a running service and prints the
+//! answers.
 //!
 //! It uses only the public HTTP interface.
+//!
+//! - [`source`]: what can be watched. [`pictures`]: files and folders. [`cameras`]: the file with
+//!   several cameras.
+//! - [`jpeg_stream`]: splits a stream into JPEGs. [`ffmpeg`]: decodes everything else into one, as
+//!   one of the [`children`].
+//! - [`camera`]: the loop of one camera, with its [`latest_frame`] and its [`pace`].
+//! - [`client`]: sends a frame. [`display`] and [`table`]: show the answers.
 
+mod camera;
+mod cameras;
+mod children;
+mod client;
+mod display;
+mod ffmpeg;
 pub(crate) mod jpeg_stream;
+mod latest_frame;
+mod pace;
+mod pictures;
+mod source;
+mod table;
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Instant;
 
 use clap::Args;
-use serde::Deserialize;
 
 use rostro_common::text::sanitize;
 
-use crate::commands::client::{ApiKeyArgs, ClientError, Credentials, TrustArgs, explain};
-use crate::commands::watch::jpeg_stream::{Frame, JpegStream};
+use self::camera::{Camera, Context};
+use self::cameras::{CameraEntry, CamerasError};
+use self::children::Children;
+use self::client::{FrameClient, FrameResponse, Target};
+use self::display::{Display, Format};
+use self::ffmpeg::{Ffmpeg, FfmpegError};
+use self::jpeg_stream::{Frame, JpegStream};
+use self::pace::{Pacer, Rate, Retries};
+use self::source::{Source, SourceError, StreamSource};
+use crate::commands::client::{ApiKeyArgs, ClientError, TrustArgs};
+use crate::terminal::warn_user;
 
-/// Timeout of an answer.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// Tries until the first frame of a single camera.
+const FIRST_TRIES: u32 = 3;
 
 /// Arguments of `rostro watch`.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// Picture, folder of pictures, or `-` for a JPEG stream on standard input
-    source: PathBuf,
+    /// Picture, folder of pictures, `-` for JPEGs on standard input, `pipe:` for a
+    /// video there, video file, named pipe, /dev/videoN, rtsp:// or rtsps:// address
+    #[arg(required_unless_present = "cameras")]
+    source: Option<PathBuf>,
+    /// File with several cameras, a TOML table for each
+    #[arg(
+        long,
+        value_name = "FILE.toml",
+        conflicts_with_all = ["source", "login_file", "group", "session", "rate", "retries"]
+    )]
+    cameras: Option<PathBuf>,
     /// Address of the service
     #[arg(
         long,
@@ -37,6 +74,33 @@ pub(crate) struct WatchArgs {
     key: ApiKeyArgs,
     #[command(flatten)]
     trust: TrustArgs,
+    /// Search this group only
+    #[arg(long, conflicts_with = "session")]
+    group: Option<String>,
+    /// Send the frames to this session
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// Frames a second at most [default: 1 for videos and cameras, else no limit]
+    #[arg(long, value_name = "FPS")]
+    rate: Option<Rate>,
+    /// File with the camera's login in its first line, USER:PASSWORD
+    #[arg(long, value_name = "FILE")]
+    login_file: Option<PathBuf>,
+    /// Give a camera up after this many failed tries in a row [default: 3 until the
+    /// first frame, then never]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    retries: Option<u32>,
+    /// Program that decodes videos and cameras
+    #[arg(
+        long,
+        env = "ROSTRO_FFMPEG",
+        value_name = "PATH",
+        default_value = "ffmpeg"
+    )]
+    ffmpeg: PathBuf,
+    /// Print a line for each frame, also on a terminal
+    #[arg(long, conflicts_with = "json")]
+    plain: bool,
     /// Print the service's answers unchanged, one JSON object a line
     #[arg(long)]
     json: bool,
@@ -61,9 +125,55 @@ pub(crate) enum WatchError {
         /// Its content.
         found: String,
     },
-    /// A stream without pictures.
+    /// Standard input without pictures.
     #[error("standard input holds no whole JPEG")]
     EmptyStream,
+    /// A video without frames.
+    #[error("{source_name} holds no frame")]
+    NoFrame {
+        /// Its name.
+        source_name: String,
+    },
+    /// A video cannot be decoded.
+    #[error("cannot read {source_name}: {cause}")]
+    Stream {
+        /// Its name.
+        source_name: String,
+        /// The decoder's messages.
+        cause: String,
+    },
+    /// A camera was given up.
+    #[error("cannot read {source_name}: {cause}{remedy}; gave up after try {tries}")]
+    GaveUp {
+        /// Its address without the login.
+        source_name: String,
+        /// The cause of the last failure.
+        cause: String,
+        /// A remedy, as a further clause, or an empty text.
+        remedy: &'static str,
+        /// Number of tries in a row.
+        tries: u32,
+    },
+    /// The source or its login cannot be used.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// `ffmpeg` cannot be used.
+    #[error(transparent)]
+    Ffmpeg(#[from] FfmpegError),
+    /// The file of cameras cannot be used.
+    #[error(transparent)]
+    Cameras(#[from] CamerasError),
+    /// A camera of a file cannot be used.
+    #[error("cannot use the camera [{name}]: {cause}")]
+    Camera {
+        /// Its name.
+        name: String,
+        /// The cause.
+        cause: Box<Self>,
+    },
+    /// Signals of the system cannot be handled.
+    #[error("cannot handle signals: {0}")]
+    Signals(io::Error),
     /// Standard output is closed, or the disk is full.
     #[error("cannot print: {0}")]
     Output(io::Error),
@@ -88,6 +198,16 @@ pub(crate) enum WatchError {
         /// The remedy.
         remedy: String,
     },
+    /// The session does not exist, or ended.
+    #[error(
+        "cannot send frames to session {id}: {message}; start a session and name its id with --session"
+    )]
+    NoSession {
+        /// Its id.
+        id: String,
+        /// The service's message.
+        message: String,
+    },
     /// Some pictures were refused; their lines give the causes.
     #[error("{refused} of {total} pictures were refused")]
     Refused {
@@ -96,342 +216,237 @@ pub(crate) enum WatchError {
         /// Number of all pictures.
         total: usize,
     },
+    /// Some cameras failed; their messages were printed.
+    #[error("{failed} of {total} cameras failed")]
+    CamerasFailed {
+        /// Number of failed cameras.
+        failed: usize,
+        /// Number of all cameras.
+        total: usize,
+    },
 }
 
-/// Extensions of pictures, in any case. The list has formats that the service cannot decode,
-/// because its answer then names a remedy.
-const EXTENSIONS: [&str; 24] = [
-    "jpg", "jpeg", "jpe", "jfif", "jif", "jps", "mpo", "png", "apng", "webp", "bmp", "dib", "gif",
-    "tif", "tiff", "heic", "heics", "heif", "hif", "avif", "avifs", "jxl", "jp2", "j2k",
-];
-
-/// Upper bound of names in a message.
-const MAX_NAMES: usize = 5;
-
-/// Codes of the warnings about missing rows or scans, from the SDK's `decode::Flaw`.
-const CUT_OFF: [&str; 2] = ["jpeg_missing_data", "jpeg_missing_detail"];
-
-/// Fields of the service's answer that a line needs.
-#[derive(Debug, Deserialize)]
-struct Answer {
-    #[serde(default)]
-    recognized_faces: Vec<Face>,
-    #[serde(default)]
-    warnings: Vec<AnswerWarning>,
-    error: Option<String>,
-    code: Option<String>,
-    #[serde(default)]
-    details: serde_json::Map<String, serde_json::Value>,
+/// Number of pictures of a source.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    total: usize,
+    refused: usize,
 }
 
-#[derive(Debug, Deserialize)]
-struct AnswerWarning {
-    code: String,
+impl Tally {
+    fn add(&mut self, is_accepted: bool) {
+        self.total += 1;
+        self.refused += usize::from(!is_accepted);
+    }
+
+    fn result(self) -> Result<(), WatchError> {
+        match self {
+            Self { refused: 0, .. } => Ok(()),
+            Self { total, refused } => Err(WatchError::Refused { refused, total }),
+        }
+    }
 }
 
-#[derive(Debug, Deserialize)]
-struct Face {
-    identity: String,
-    confidence: String,
-}
-
-/// Sends every picture and prints the answers.
+/// Sends every picture and shows the answers.
 pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
-    let client = FrameClient::new(args)?;
-    let (mut total, mut refused) = (0, 0);
-    if args.source.as_os_str() == "-" {
+    let Some(source) = &args.source else {
+        return match &args.cameras {
+            Some(file) => watch_cameras(args, file),
+            // clap requires one of them.
+            None => Ok(()),
+        };
+    };
+    let source = Source::parse(source)?;
+    if let Source::Stream(StreamSource::Camera(address)) = &source
+        && address.has_login()
+    {
+        warn_user(
+            "warning: other users of this machine can see the login in the arguments of this \
+             program; name a file with --login-file",
+        );
+    }
+    let source = source.with_login(args.login_file.as_deref())?;
+    let target = match &args.session {
+        Some(id) => Target::Session(id.clone()),
+        None => Target::Frame {
+            group: args.group.clone(),
+        },
+    };
+    let client = FrameClient::new(&args.server, &args.trust, args.key.credentials()?, target)?;
+    match source {
+        Source::Stream(source) => {
+            let context = context(args, vec![String::new()])?;
+            let camera = Camera {
+                number: 0,
+                source,
+                rate: args.rate.unwrap_or(Rate::ONE),
+                retries: args
+                    .retries
+                    .map_or(Retries::UntilFirstFrame(FIRST_TRIES), Retries::AtMost),
+                client,
+            };
+            camera.watch(&context)?.result()
+        }
+        Source::JpegInput => PictureWatch::new(args, client).watch_input(),
+        Source::Pictures(path) => PictureWatch::new(args, client).watch_pictures(&path),
+    }
+}
+
+/// Finds `ffmpeg` and prepares what the cameras share.
+fn context(args: &WatchArgs, names: Vec<String>) -> Result<Context, WatchError> {
+    let ffmpeg = Ffmpeg::find(&args.ffmpeg)?;
+    let children = Children::default();
+    children.end_at_signals().map_err(WatchError::Signals)?;
+    let format = match (args.json, args.plain) {
+        (true, _) => Format::Json,
+        (false, true) => Format::Lines,
+        (false, false) => Format::Table,
+    };
+    Ok(Context {
+        ffmpeg,
+        children,
+        display: Arc::new(Display::new(format, names)),
+    })
+}
+
+/// Watches the cameras of a file, each in a thread of its own.
+fn watch_cameras(args: &WatchArgs, file: &Path) -> Result<(), WatchError> {
+    let entries = cameras::read(file)?;
+    let names: Vec<String> = entries.keys().cloned().collect();
+    let mut cameras = Vec::new();
+    for (number, (name, entry)) in entries.into_iter().enumerate() {
+        let camera = camera(args, number, entry).map_err(|cause| WatchError::Camera {
+            name,
+            cause: Box::new(cause),
+        })?;
+        cameras.push(camera);
+    }
+    let total = cameras.len();
+    let context = context(args, names)?;
+    let (sender, results) = mpsc::channel();
+    for camera in cameras {
+        let (context, sender) = (context.clone(), sender.clone());
+        thread::spawn(move || {
+            let number = camera.number;
+            let result = camera.watch(&context).and_then(Tally::result);
+            let _ = sender.send((number, result));
+        });
+    }
+    drop(sender);
+    let mut failed = 0;
+    for (number, result) in results {
+        match result {
+            Ok(()) => context.display.notice(number, "the stream ended")?,
+            Err(error @ WatchError::Output(_)) => {
+                context.children.end_all();
+                return Err(error);
+            }
+            Err(error) => {
+                failed += 1;
+                context.display.notice(number, &format!("error: {error}"))?;
+            }
+        }
+    }
+    match failed {
+        0 => Ok(()),
+        failed => Err(WatchError::CamerasFailed { failed, total }),
+    }
+}
+
+/// Prepares a camera of a file.
+fn camera(args: &WatchArgs, number: usize, entry: CameraEntry) -> Result<Camera, WatchError> {
+    let source = Source::parse(&entry.source)?
+        .with_login(entry.login_file.as_deref())?
+        .try_into()?;
+    let key = match entry.api_key_file {
+        Some(file) => ApiKeyArgs::from_file(file),
+        None => args.key.clone(),
+    };
+    let target = match entry.session {
+        Some(id) => Target::Session(id),
+        None => Target::Frame { group: entry.group },
+    };
+    Ok(Camera {
+        number,
+        source,
+        rate: entry.rate.unwrap_or(Rate::ONE),
+        retries: entry.retries.map_or(Retries::Endless, Retries::AtMost),
+        client: FrameClient::new(&args.server, &args.trust, key.credentials()?, target)?,
+    })
+}
+
+/// Watch of pictures that all count: none of them replaces another one.
+struct PictureWatch {
+    client: FrameClient,
+    display: Display,
+    pacer: Pacer,
+    tally: Tally,
+}
+
+impl PictureWatch {
+    fn new(args: &WatchArgs, client: FrameClient) -> Self {
+        let format = if args.json {
+            Format::Json
+        } else {
+            Format::Lines
+        };
+        Self {
+            client,
+            display: Display::new(format, vec![String::new()]),
+            pacer: Pacer::new(args.rate),
+            tally: Tally::default(),
+        }
+    }
+
+    fn watch_pictures(mut self, source: &Path) -> Result<(), WatchError> {
+        for path in pictures::pictures(source)? {
+            let picture = pictures::read(&path)?;
+            let response = self.send(&picture)?;
+            self.show(&path.display().to_string(), &response)?;
+        }
+        self.tally.result()
+    }
+
+    fn watch_input(mut self) -> Result<(), WatchError> {
         let unreadable = |cause| WatchError::Unreadable {
             source_name: "standard input".to_owned(),
             cause,
         };
         for (number, frame) in JpegStream::new(BufReader::new(io::stdin().lock())).enumerate() {
             let name = format!("frame {number}");
-            total += 1;
-            let is_answered = match frame.map_err(unreadable)? {
-                Frame::Picture(picture) => client.show(&name, &picture)?,
-                Frame::Refused(cause) => client.refuse(&name, &cause)?,
+            match frame.map_err(unreadable)? {
+                Frame::Picture(picture) => {
+                    let response = self.send(&picture)?;
+                    self.show(&name, &response)?;
+                }
+                Frame::Refused(cause) => {
+                    self.display.refuse(0, &name, &cause)?;
+                    self.tally.add(false);
+                }
                 // A camera that is switched off ends in the middle of a picture. A camera without
                 // end markers ends after a whole one.
-                Frame::Unfinished(picture) => match client.show_if_whole(&name, &picture)? {
-                    Some(is_answered) => is_answered,
-                    None => {
-                        total -= 1;
-                        true
+                Frame::Unfinished(picture) => {
+                    let response = self.send(&picture)?;
+                    if !response.is_cut_off() {
+                        self.show(&name, &response)?;
                     }
-                },
-            };
-            refused += usize::from(!is_answered);
+                }
+            }
         }
-    } else {
-        for path in pictures(&args.source)? {
-            total += 1;
-            refused += usize::from(!client.show(&path.display().to_string(), &read(&path)?)?);
+        match self.tally.total {
+            0 => Err(WatchError::EmptyStream),
+            _ => self.tally.result(),
         }
     }
-    if total == 0 {
-        // A folder without pictures is an error already.
-        return Err(WatchError::EmptyStream);
+
+    fn send(&mut self, picture: &[u8]) -> Result<FrameResponse, WatchError> {
+        thread::sleep(self.pacer.delay(Instant::now()));
+        self.client.send_patiently(picture)
     }
-    if refused > 0 {
-        Err(WatchError::Refused { refused, total })
-    } else {
+
+    fn show(&mut self, name: &str, response: &FrameResponse) -> Result<(), WatchError> {
+        let is_accepted = self.display.answer(0, &sanitize(name), response)?;
+        self.tally.add(is_accepted);
         Ok(())
-    }
-}
-
-/// Client that sends frames to the service.
-struct FrameClient<'a> {
-    agent: ureq::Agent,
-    args: &'a WatchArgs,
-    credentials: Credentials,
-    url: String,
-}
-
-impl<'a> FrameClient<'a> {
-    fn new(args: &'a WatchArgs) -> Result<Self, WatchError> {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
-            .http_status_as_error(false);
-        let url = format!("{}/process_frame", args.server.trim_end_matches('/'));
-        Ok(Self {
-            agent: args.trust.agent(&url, config)?,
-            args,
-            credentials: args.key.credentials()?,
-            url,
-        })
-    }
-
-    /// Sends a picture and prints the answer. Returns true if the service accepted the picture.
-    fn show(&self, name: &str, picture: &[u8]) -> Result<bool, WatchError> {
-        self.send(picture)?.print(name, self.args.json)
-    }
-
-    /// Sends the last picture of a stream, as [`Self::show`] does. If the picture is cut off,
-    /// prints nothing and returns None.
-    fn show_if_whole(&self, name: &str, picture: &[u8]) -> Result<Option<bool>, WatchError> {
-        let reply = self.send(picture)?;
-        let is_cut_off = reply.answer.as_ref().is_some_and(|answer| {
-            answer.code.as_deref() == Some("undecodable_image")
-                || answer
-                    .warnings
-                    .iter()
-                    .any(|warning| CUT_OFF.contains(&warning.code.as_str()))
-        });
-        if is_cut_off {
-            Ok(None)
-        } else {
-            reply.print(name, self.args.json).map(Some)
-        }
-    }
-
-    /// Prints the reason for which a picture is not sent.
-    fn refuse(&self, name: &str, cause: &str) -> Result<bool, WatchError> {
-        let line = match self.args.json {
-            true => serde_json::json!({ "error": cause }).to_string(),
-            false => format!("{name}  refused: {cause}"),
-        };
-        writeln!(io::stdout(), "{line}").map_err(WatchError::Output)?;
-        Ok(false)
-    }
-
-    fn send(&self, picture: &[u8]) -> Result<FrameResponse, WatchError> {
-        let begun = Instant::now();
-        let server = || self.args.server.clone();
-        let unreachable = |cause: ureq::Error| WatchError::Unreachable {
-            server: server(),
-            cause: explain(&cause, &self.url),
-        };
-        // The service detects the format from the bytes, not from the content type.
-        let request = self
-            .credentials
-            .sign(self.agent.post(&self.url).content_type("image/jpeg"));
-        let mut response = request.send(picture).map_err(unreachable)?;
-        let text = response.body_mut().read_to_string().map_err(unreachable)?;
-        let time = begun.elapsed();
-        let answer: Option<Answer> = serde_json::from_str(&text).ok();
-        // The next pictures would be refused, too.
-        if let Some(remedy) = self.credentials.advice(response.status().as_u16()) {
-            let message = answer
-                .and_then(|answer| answer.error)
-                .unwrap_or_else(|| format!("status {}", response.status()));
-            return Err(WatchError::Unauthorized {
-                server: server(),
-                message: sanitize(&message),
-                remedy,
-            });
-        }
-        Ok(FrameResponse {
-            answer,
-            text,
-            status: response.status(),
-            time,
-        })
-    }
-}
-
-/// Response to a picture.
-struct FrameResponse {
-    text: String,
-    answer: Option<Answer>,
-    status: ureq::http::StatusCode,
-    time: Duration,
-}
-
-impl FrameResponse {
-    /// Prints the response. Returns true if the picture was accepted.
-    fn print(&self, name: &str, is_json: bool) -> Result<bool, WatchError> {
-        let line = match (&self.answer, is_json) {
-            (_, true) => self.text.trim_end().to_owned(),
-            (
-                Some(Answer {
-                    error: None,
-                    recognized_faces,
-                    ..
-                }),
-                false,
-            ) => {
-                format!(
-                    "{name}  {}  {} ms",
-                    people(recognized_faces),
-                    self.time.as_millis()
-                )
-            }
-            (Some(answer), false) => format!("{name}  refused: {}", answer.refusal()),
-            (None, false) => format!("{name}  refused: status {}", self.status),
-        };
-        writeln!(io::stdout(), "{line}").map_err(WatchError::Output)?;
-        Ok(self.status.is_success())
-    }
-}
-
-impl Answer {
-    /// Returns the error with its cause, as sentences.
-    fn refusal(&self) -> String {
-        let error = self.error.as_deref().unwrap_or_default();
-        match self
-            .details
-            .get("cause")
-            .and_then(serde_json::Value::as_str)
-        {
-            Some(cause) => {
-                let mut letters = cause.trim_end_matches('.').chars();
-                let first = letters.next().into_iter().flat_map(char::to_uppercase);
-                format!("{error} {}.", first.chain(letters).collect::<String>())
-            }
-            None => error.to_owned(),
-        }
-    }
-}
-
-/// Lists the faces in the order of the answer, such as `s6 0.86, Unknown`.
-fn people(faces: &[Face]) -> String {
-    let one = |face: &Face| match face.confidence.as_str() {
-        "N/A" => face.identity.clone(),
-        confidence => format!("{} {confidence}", face.identity),
-    };
-    match faces {
-        [] => "no faces".to_owned(),
-        faces => faces.iter().map(one).collect::<Vec<_>>().join(", "),
-    }
-}
-
-fn pictures(source: &Path) -> Result<Vec<PathBuf>, WatchError> {
-    let unreadable = |cause| WatchError::Unreadable {
-        source_name: source.display().to_string(),
-        cause,
-    };
-    if !source.metadata().map_err(unreadable)?.is_dir() {
-        return Ok(vec![source.to_owned()]);
-    }
-    let (mut found, mut others) = (Vec::new(), Vec::new());
-    for entry in source.read_dir().map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if is_picture(&path) && path.is_file() {
-            found.push(path)
-        } else {
-            others.push(path)
-        }
-    }
-    found.sort();
-    if found.is_empty() {
-        Err(WatchError::Empty {
-            folder: source.to_owned(),
-            found: list_names(others),
-        })
-    } else {
-        Ok(found)
-    }
-}
-
-/// Returns true if a file has the extension of a picture.
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| {
-        EXTENSIONS
-            .iter()
-            .any(|known| extension.eq_ignore_ascii_case(known))
-    })
-}
-
-/// Lists the content of a folder.
-fn list_names(mut paths: Vec<PathBuf>) -> String {
-    paths.sort();
-    let name = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        sanitize(&if path.is_dir() {
-            format!("{name}/")
-        } else {
-            name.into_owned()
-        })
-    };
-    let names: Vec<String> = paths.iter().take(MAX_NAMES).map(name).collect();
-    match paths.len().saturating_sub(names.len()) {
-        _ if names.is_empty() => "it is empty".to_owned(),
-        0 => format!("it has {}", names.join(", ")),
-        more => format!("it has {} and {more} more", names.join(", ")),
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, WatchError> {
-    let mut bytes = Vec::new();
-    let unreadable = |cause| WatchError::Unreadable {
-        source_name: path.display().to_string(),
-        cause,
-    };
-    File::open(path)
-        .and_then(|mut file| file.read_to_end(&mut bytes))
-        .map_err(unreadable)?;
-    Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pictures_are_found_by_extension() {
-        for name in [
-            "a.jpg", "A.JPEG", "a.jpe", "a.JfIf", "a.mpo", "a.heic", "a.HEIF", "a.avif", "a.jxl",
-            "a.b.bmp", "a.dib", "a.TIFF",
-        ] {
-            assert!(is_picture(Path::new(name)), "{name}");
-        }
-        for name in ["jpg", ".jpg", "a.jpg.txt", "a.mp4", "a.", "a"] {
-            assert!(!is_picture(Path::new(name)), "{name}");
-        }
-    }
-
-    #[test]
-    fn listing_stays_short() {
-        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
-        assert_eq!(list_names(Vec::new()), "it is empty");
-        assert_eq!(
-            list_names(paths(&["b.txt", "a.doc"])),
-            "it has a.doc, b.txt"
-        );
-        assert_eq!(
-            list_names(paths(&["1", "2", "3", "4", "5", "6", "7"])),
-            "it has 1, 2, 3, 4, 5 and 2 more"
-        );
     }
 }
