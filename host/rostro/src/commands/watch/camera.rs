@@ -69,6 +69,7 @@ impl Camera {
         };
         loop {
             let (frames, cause) = watch.play()?;
+            context.children.wait_if_ending();
             let source = &watch.camera.source;
             if !source.is_live() {
                 return match cause {
