@@ -63,8 +63,8 @@ impl Children {
 
     /// Waits for the end of the process, if it is ending: a child that was ended is no failure.
     pub(super) fn wait_if_ending(&self) {
-        let is_ending = lock(&self.0).is_closed;
-        while is_ending {
+        // It never opens again. A thread may wake up without a reason.
+        while lock(&self.0).is_closed {
             thread::park();
         }
     }
