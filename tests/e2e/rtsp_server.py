@@ -1,4 +1,4 @@
-"""RTSP server of the end-to-end tests: serves a Matroska file with MJPEG at /live.
+"""RTSP server of the end-to-end tests: serves a Matroska file with H.264 at /live.
 
 It runs with the system's Python, whose `gi` binds GStreamer's RTSP library. Arguments: the file,
 the port (0 for a free one) and, for a camera with a login, the user and the password. Prints the
@@ -35,7 +35,7 @@ def main(video, port, *login):
     server.set_address("127.0.0.1")
     server.set_service(port)
     factory = GstRtspServer.RTSPMediaFactory()
-    factory.set_launch(f'filesrc location="{video}" ! matroskademux ! rtpjpegpay name=pay0')
+    factory.set_launch(f'filesrc location="{video}" ! matroskademux ! rtph264pay name=pay0')
     if login:
         require_login(server, factory, *login)
     server.get_mount_points().add_factory("/live", factory)

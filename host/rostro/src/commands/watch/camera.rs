@@ -8,12 +8,12 @@ use std::time::{Duration, Instant, SystemTime};
 use super::children::Children;
 use super::client::{FrameClient, FrameResponse};
 use super::display::Display;
+use super::error::{Tally, WatchError};
 use super::ffmpeg::Ffmpeg;
 use super::jpeg_stream::{Frame, JpegStream};
 use super::latest_frame::{LatestFrame, Next, TimedFrame};
 use super::pace::{Backoff, Pacer, Rate, Retries};
 use super::source::StreamSource;
-use super::{Tally, WatchError};
 
 /// Time without a frame after which a live stream counts as dead. It is above the longest interval
 /// of frames and above the time limits of `ffmpeg`.
@@ -69,6 +69,7 @@ impl Camera {
         };
         loop {
             let (frames, cause) = watch.play()?;
+            context.children.wait_if_ending();
             let source = &watch.camera.source;
             if !source.is_live() {
                 return match cause {

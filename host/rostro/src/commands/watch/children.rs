@@ -61,6 +61,14 @@ impl Children {
         }
     }
 
+    /// Waits for the end of the process, if it is ending: a child that was ended is no failure.
+    pub(super) fn wait_if_ending(&self) {
+        // It never opens again. A thread may wake up without a reason.
+        while lock(&self.0).is_closed {
+            thread::park();
+        }
+    }
+
     /// Starts a thread that ends the children and the process at SIGINT and SIGTERM.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use ureq::http::StatusCode;
 
 use rostro_common::text::sanitize;
 
-use super::WatchError;
+use super::error::WatchError;
 use crate::commands::client::{Credentials, TrustArgs, explain};
 
 /// Timeout of an answer.

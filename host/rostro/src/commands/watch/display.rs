@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use rostro_common::text::{sanitize, warn_user};
 
-use super::WatchError;
 use super::client::{Face, FrameResponse};
+use super::error::WatchError;
 use super::table::PresenceTable;
 
 /// Format of the output.

@@ -191,11 +191,13 @@ fn words(text: &str) -> Vec<OsString> {
 }
 
 /// Returns the filter that keeps one frame in each interval of the rate, the first that arrives.
-/// Frames without a time are kept.
+/// Frames without a time are kept. The kept ones get times of their own, because the encoder fails
+/// if times go back, as those of cameras do after the first frame.
 fn selection(rate: Rate) -> String {
     let rate = rate.per_second();
     format!(
-        "select='isnan(t)+isnan(prev_selected_t)+not(eq(floor(t*{rate}),floor(prev_selected_t*{rate})))'"
+        "select='isnan(t)+isnan(prev_selected_t)+not(eq(floor(t*{rate}),floor(prev_selected_t*{rate})))',\
+         setpts=N/TB"
     )
 }
 

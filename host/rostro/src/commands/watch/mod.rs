@@ -8,13 +8,14 @@
 //! - [`jpeg_stream`]: splits a stream into JPEGs. [`ffmpeg`]: decodes everything else into one, as
 //!   one of the [`children`].
 //! - [`camera`]: the loop of one camera, with its [`latest_frame`] and its [`pace`].
-//! - [`client`]: sends a frame. [`display`] and [`table`]: show the answers.
+//! - [`client`]: sends a frame. [`display`] and [`table`]: show the answers. [`error`]: what fails.
 
 mod camera;
 mod cameras;
 mod children;
 mod client;
 mod display;
+mod error;
 mod ffmpeg;
 pub(crate) mod jpeg_stream;
 mod latest_frame;
@@ -34,15 +35,17 @@ use clap::Args;
 use rostro_common::text::sanitize;
 
 use self::camera::{Camera, Context};
-use self::cameras::{CameraEntry, CamerasError};
+use self::cameras::CameraEntry;
 use self::children::Children;
 use self::client::{FrameClient, FrameResponse, Target};
 use self::display::{Display, Format};
-use self::ffmpeg::{Ffmpeg, FfmpegError};
+use self::error::Tally;
+pub(crate) use self::error::WatchError;
+use self::ffmpeg::Ffmpeg;
 use self::jpeg_stream::{Frame, JpegStream};
 use self::pace::{Pacer, Rate, Retries};
-use self::source::{Source, SourceError, StreamSource};
-use crate::commands::client::{ApiKeyArgs, ClientError, TrustArgs};
+use self::source::{Source, StreamSource};
+use crate::commands::client::{ApiKeyArgs, TrustArgs};
 use crate::terminal::warn_user;
 
 /// Tries until the first frame of a single camera.
@@ -78,7 +81,7 @@ pub(crate) struct WatchArgs {
     #[arg(long, conflicts_with = "session")]
     group: Option<String>,
     /// Send the frames to this session
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", hide = true)]
     session: Option<String>,
     /// Frames a second at most [default: 1 for videos and cameras, else no limit]
     #[arg(long, value_name = "FPS")]
@@ -104,147 +107,6 @@ pub(crate) struct WatchArgs {
     /// Print the service's answers unchanged, one JSON object a line
     #[arg(long)]
     json: bool,
-}
-
-/// Error of `rostro watch`.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WatchError {
-    /// A picture cannot be read.
-    #[error("cannot read {source_name}: {cause}")]
-    Unreadable {
-        /// Its name.
-        source_name: String,
-        /// The cause.
-        cause: io::Error,
-    },
-    /// A folder without pictures.
-    #[error("{folder} holds no pictures (.jpg, .png, .webp, .heic and the like): {found}", folder = folder.display())]
-    Empty {
-        /// The folder.
-        folder: PathBuf,
-        /// Its content.
-        found: String,
-    },
-    /// Standard input without pictures.
-    #[error("standard input holds no whole JPEG")]
-    EmptyStream,
-    /// A video without frames.
-    #[error("{source_name} holds no frame")]
-    NoFrame {
-        /// Its name.
-        source_name: String,
-    },
-    /// A video cannot be decoded.
-    #[error("cannot read {source_name}: {cause}")]
-    Stream {
-        /// Its name.
-        source_name: String,
-        /// The decoder's messages.
-        cause: String,
-    },
-    /// A camera was given up.
-    #[error("cannot read {source_name}: {cause}{remedy}; gave up after try {tries}")]
-    GaveUp {
-        /// Its address without the login.
-        source_name: String,
-        /// The cause of the last failure.
-        cause: String,
-        /// A remedy, as a further clause, or an empty text.
-        remedy: &'static str,
-        /// Number of tries in a row.
-        tries: u32,
-    },
-    /// The source or its login cannot be used.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// `ffmpeg` cannot be used.
-    #[error(transparent)]
-    Ffmpeg(#[from] FfmpegError),
-    /// The file of cameras cannot be used.
-    #[error(transparent)]
-    Cameras(#[from] CamerasError),
-    /// A camera of a file cannot be used.
-    #[error("cannot use the camera [{name}]: {cause}")]
-    Camera {
-        /// Its name.
-        name: String,
-        /// The cause.
-        cause: Box<Self>,
-    },
-    /// Signals of the system cannot be handled.
-    #[error("cannot handle signals: {0}")]
-    Signals(io::Error),
-    /// Standard output is closed, or the disk is full.
-    #[error("cannot print: {0}")]
-    Output(io::Error),
-    /// The service cannot be reached.
-    #[error("no answer from {server}: {cause}; is `rostro serve` running there?")]
-    Unreachable {
-        /// Its address.
-        server: String,
-        /// The cause.
-        cause: String,
-    },
-    /// The key or the certificates cannot be used.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// The service rejects the key, or requires one.
-    #[error("refused by {server}: {message}; {remedy}")]
-    Unauthorized {
-        /// Address of the service.
-        server: String,
-        /// The service's message.
-        message: String,
-        /// The remedy.
-        remedy: String,
-    },
-    /// The session does not exist, or ended.
-    #[error(
-        "cannot send frames to session {id}: {message}; start a session and name its id with --session"
-    )]
-    NoSession {
-        /// Its id.
-        id: String,
-        /// The service's message.
-        message: String,
-    },
-    /// Some pictures were refused; their lines give the causes.
-    #[error("{refused} of {total} pictures were refused")]
-    Refused {
-        /// Number of refused pictures.
-        refused: usize,
-        /// Number of all pictures.
-        total: usize,
-    },
-    /// Some cameras failed; their messages were printed.
-    #[error("{failed} of {total} cameras failed")]
-    CamerasFailed {
-        /// Number of failed cameras.
-        failed: usize,
-        /// Number of all cameras.
-        total: usize,
-    },
-}
-
-/// Number of pictures of a source.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    total: usize,
-    refused: usize,
-}
-
-impl Tally {
-    fn add(&mut self, is_accepted: bool) {
-        self.total += 1;
-        self.refused += usize::from(!is_accepted);
-    }
-
-    fn result(self) -> Result<(), WatchError> {
-        match self {
-            Self { refused: 0, .. } => Ok(()),
-            Self { total, refused } => Err(WatchError::Refused { refused, total }),
-        }
-    }
 }
 
 /// Sends every picture and shows the answers.
@@ -315,7 +177,7 @@ fn watch_cameras(args: &WatchArgs, file: &Path) -> Result<(), WatchError> {
     let names: Vec<String> = entries.keys().cloned().collect();
     let mut cameras = Vec::new();
     for (number, (name, entry)) in entries.into_iter().enumerate() {
-        let camera = camera(args, number, entry).map_err(|cause| WatchError::Camera {
+        let camera = prepare(args, number, entry).map_err(|cause| WatchError::Camera {
             name,
             cause: Box::new(cause),
         })?;
@@ -354,7 +216,7 @@ fn watch_cameras(args: &WatchArgs, file: &Path) -> Result<(), WatchError> {
 }
 
 /// Prepares a camera of a file.
-fn camera(args: &WatchArgs, number: usize, entry: CameraEntry) -> Result<Camera, WatchError> {
+fn prepare(args: &WatchArgs, number: usize, entry: CameraEntry) -> Result<Camera, WatchError> {
     let source = Source::parse(&entry.source)?
         .with_login(entry.login_file.as_deref())?
         .try_into()?;

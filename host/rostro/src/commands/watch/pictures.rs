@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rostro_common::text::sanitize;
 
-use super::WatchError;
+use super::error::WatchError;
 
 /// Extensions of pictures, in any case. The list has formats that the service cannot decode,
 /// because its answer then names a remedy.

@@ -376,7 +376,7 @@ mod tests {
     fn damaged_record_error_has_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let (state, store) = (open(folder.path()).unwrap(), store(folder.path()));
-        for text in ["", "{}", "{\"form\": 2, \"revisions\": []}"] {
+        for text in ["", "{}", "{\"form\": 3, \"revisions\": []}"] {
             fs::write(folder.path().join(REVISIONS), text).unwrap();
             let error = state.read(&store).unwrap_err().to_string();
             assert!(
