@@ -168,7 +168,7 @@ fn unusable_component_changes_nothing() {
             b"\0asm\x0d\0\x01\0".to_vec(),
             "",
             "invalid_component",
-            "does not export rostro:pipeline/vision@0.1.2 or",
+            "does not export rostro:pipeline/about@0.2.0 with",
         ),
         (
             "a damaged component",

@@ -20,7 +20,7 @@ const SETTINGS: [(&str, f64, f64, &str); 3] = [
     (
         "margin",
         0.05,
-        2.0,
+        10.0,
         "Least lead of the best candidate over the next.",
     ),
     (
@@ -32,7 +32,7 @@ const SETTINGS: [(&str, f64, f64, &str); 3] = [
     (
         "small-face-surcharge",
         0.05,
-        2.0,
+        10.0,
         "Addition to the threshold for small faces.",
     ),
 ];
