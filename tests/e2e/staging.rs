@@ -293,7 +293,7 @@ fn pushed_imports_are_refused_together() {
     let error = server.push(&other, "").error(400, "invalid_component");
     assert!(
         error.contains(
-            "was built for rostro:pipeline@0.9.0, and this host has 0.1.2: build it against"
+            "was built for rostro:pipeline@0.9.0, and this host has 0.1.0 to 0.1.2 or 0.2.0: build it against"
         ),
         "{error}"
     );

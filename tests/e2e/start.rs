@@ -120,8 +120,8 @@ fn wrong_world_names_missing_export() {
     assert_says(
         &error,
         &[
-            "does not export rostro:pipeline/vision@0.1.2",
-            "it exports rostro:pipeline/policy@0.1.2",
+            "no component of the revision exports `vision`",
+            "rostro:pipeline/review@0.2.0",
         ],
     );
 }

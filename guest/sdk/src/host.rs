@@ -53,7 +53,7 @@ pub enum ReviewLevel {
 pub struct Context {
     /// Name of the stream that the frame belongs to. None outside a session.
     pub stream: Option<String>,
-    /// The group whose members are searched. None if all people are.
+    /// The searched group. None if all people are searched.
     pub group: Option<String>,
     /// When the frame was taken, in milliseconds since 1970-01-01 UTC. It never decreases within a
     /// stream.

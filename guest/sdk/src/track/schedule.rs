@@ -44,7 +44,7 @@ pub enum Doubt {
 pub struct History {
     /// How many were kept.
     pub kept: u8,
-    /// Quality of the face whose embedding was kept last, 0 to 1.
+    /// Quality of the face of the last kept embedding, 0 to 1.
     pub quality: f32,
     /// Time since then, in milliseconds.
     pub since_kept: u32,

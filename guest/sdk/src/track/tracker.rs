@@ -211,7 +211,7 @@ impl Tracker {
     }
 
     /// Takes the embeddings of observations, raw or normalised, and returns further observations to
-    /// embed: those whose person turned out to be another face. In most frames there are none, and
+    /// embed: those of a person who turned out to be another face. In most frames there are none, and
     /// no observation is returned twice.
     ///
     /// The embeddings of a frame are verified together once none is left to embed. Until then

@@ -6,7 +6,7 @@ use super::report::LogLevel;
 use super::state::GuestState;
 use crate::bindings::{ChannelOrder, Model, ReviewLevel, v0_1, v0_2};
 
-/// Implements the imports of one version, whose types differ only in their path.
+/// Implements the imports of one version. The types of both differ only in their path.
 macro_rules! impl_imports {
     ($interfaces:path $(, $more:item)*) => {
         const _: () = {

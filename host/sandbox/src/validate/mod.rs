@@ -363,7 +363,7 @@ pub fn decisions(raw: Outcome, probes: &[Probe]) -> Result<Decisions, InvalidOut
     Ok(Decisions { rulings, events })
 }
 
-/// Returns the person whom a ruling names, if there is one.
+/// Returns the person of a ruling, if it names one.
 fn known_person<'p>(ruling: &Ruling, probe: &'p Probe) -> Result<Option<&'p str>, String> {
     match &ruling.decision {
         Decision::Known(known) => {

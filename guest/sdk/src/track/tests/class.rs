@@ -38,7 +38,7 @@ fn seated(people: usize, seconds: f32, random: &mut Rng) -> Vec<Seen> {
 const SECONDS: u32 = 20;
 
 /// Returns the share of faces that are embedded after this many seconds, in a stream of
-/// thirty people, of whom each must keep one track.
+/// thirty people. Each must keep one track.
 fn share_embedded(frames_per_second: u32, settled: u32) -> f32 {
     let mut random = Rng::with_seed(7);
     let mut stream = Stream::new(30, &mut random);

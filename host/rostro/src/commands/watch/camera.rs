@@ -41,7 +41,7 @@ pub(super) struct Context {
 }
 
 /// A camera at work.
-struct Watch<'a> {
+struct CameraWatch<'a> {
     camera: Camera,
     context: &'a Context,
     pacer: Pacer,
@@ -55,7 +55,7 @@ impl Camera {
     /// Watches the stream until it ends, or until the camera is given up.
     pub(super) fn watch(self, context: &Context) -> Result<Tally, WatchError> {
         let mut backoff = Backoff::new(self.retries);
-        let mut watch = Watch {
+        let mut watch = CameraWatch {
             pacer: Pacer::new(Some(self.rate)),
             service: Backoff::new(match self.retries {
                 // A wrong address of the service is told at once.
@@ -122,7 +122,7 @@ fn remedy(cause: &str) -> &'static str {
     }
 }
 
-impl Watch<'_> {
+impl CameraWatch<'_> {
     /// Opens the stream and sends its frames until it ends. Returns the number of frames, and why
     /// it failed.
     fn play(&mut self) -> Result<(u64, Option<String>), WatchError> {

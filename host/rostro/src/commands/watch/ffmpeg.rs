@@ -18,7 +18,7 @@ use super::children::{Children, SharedChild};
 use super::pace::Rate;
 use super::source::StreamSource;
 
-/// First version whose concat demuxer takes options for an address.
+/// First version with options for an address in the concat demuxer.
 const NETWORK_SINCE: (u32, u32) = (5, 0);
 /// First version with `-fps_mode`, which replaces `-vsync`.
 const FPS_MODE_SINCE: (u32, u32) = (5, 1);
@@ -335,12 +335,12 @@ fn reason(line: &str, source: &StreamSource) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::Source;
+    use super::super::source::FrameSource;
     use super::*;
 
     fn stream(text: &str) -> StreamSource {
-        match Source::parse(Path::new(text)).unwrap() {
-            Source::Stream(stream) => stream,
+        match FrameSource::parse(Path::new(text)).unwrap() {
+            FrameSource::Stream(stream) => stream,
             other => panic!("{other:?}"),
         }
     }

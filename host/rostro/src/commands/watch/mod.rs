@@ -44,7 +44,7 @@ pub(crate) use self::error::WatchError;
 use self::ffmpeg::Ffmpeg;
 use self::jpeg_stream::{Frame, JpegStream};
 use self::pace::{Pacer, Rate, Retries};
-use self::source::{Source, StreamSource};
+use self::source::{FrameSource, StreamSource};
 use crate::commands::client::{ApiKeyArgs, TrustArgs};
 use crate::terminal::warn_user;
 
@@ -118,8 +118,8 @@ pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
             None => Ok(()),
         };
     };
-    let source = Source::parse(source)?;
-    if let Source::Stream(StreamSource::Camera(address)) = &source
+    let source = FrameSource::parse(source)?;
+    if let FrameSource::Stream(StreamSource::Camera(address)) = &source
         && address.has_login()
     {
         warn_user(
@@ -136,7 +136,7 @@ pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
     };
     let client = FrameClient::new(&args.server, &args.trust, args.key.credentials()?, target)?;
     match source {
-        Source::Stream(source) => {
+        FrameSource::Stream(source) => {
             let context = context(args, vec![String::new()])?;
             let camera = Camera {
                 number: 0,
@@ -149,8 +149,8 @@ pub(crate) fn run(args: &WatchArgs) -> Result<(), WatchError> {
             };
             camera.watch(&context)?.result()
         }
-        Source::JpegInput => PictureWatch::new(args, client).watch_input(),
-        Source::Pictures(path) => PictureWatch::new(args, client).watch_pictures(&path),
+        FrameSource::JpegInput => PictureWatch::new(args, client).watch_input(),
+        FrameSource::Pictures(path) => PictureWatch::new(args, client).watch_pictures(&path),
     }
 }
 
@@ -217,7 +217,7 @@ fn watch_cameras(args: &WatchArgs, file: &Path) -> Result<(), WatchError> {
 
 /// Prepares a camera of a file.
 fn prepare(args: &WatchArgs, number: usize, entry: CameraEntry) -> Result<Camera, WatchError> {
-    let source = Source::parse(&entry.source)?
+    let source = FrameSource::parse(&entry.source)?
         .with_login(entry.login_file.as_deref())?
         .try_into()?;
     let key = match entry.api_key_file {

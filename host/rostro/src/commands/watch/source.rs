@@ -1,4 +1,4 @@
-//! Sources of frames, and the addresses of cameras, whose credentials are never shown.
+//! Sources of frames, and the addresses of cameras. Their credentials are never shown.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ const MIN_SECRET: usize = 3;
 
 /// Source of frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum FrameSource {
     /// JPEGs on standard input.
     JpegInput,
     /// A picture or a folder of pictures.
@@ -98,7 +98,7 @@ pub(crate) enum SourceError {
     },
 }
 
-impl Source {
+impl FrameSource {
     /// Classifies a source as a user writes it. Reads the kind of a file from the disk.
     pub(super) fn parse(text: &Path) -> Result<Self, SourceError> {
         match text.to_str() {
@@ -136,23 +136,23 @@ impl Source {
     }
 }
 
-impl TryFrom<Source> for StreamSource {
+impl TryFrom<FrameSource> for StreamSource {
     type Error = SourceError;
 
     /// Accepts what a camera of a file may be: any stream, except for standard input.
-    fn try_from(source: Source) -> Result<Self, SourceError> {
+    fn try_from(source: FrameSource) -> Result<Self, SourceError> {
         match source {
-            Source::Stream(Self::VideoInput) | Source::JpegInput | Source::Pictures(_) => {
-                Err(SourceError::NotCamera {
-                    source_name: source.to_string(),
-                })
-            }
-            Source::Stream(stream) => Ok(stream),
+            FrameSource::Stream(Self::VideoInput)
+            | FrameSource::JpegInput
+            | FrameSource::Pictures(_) => Err(SourceError::NotCamera {
+                source_name: source.to_string(),
+            }),
+            FrameSource::Stream(stream) => Ok(stream),
         }
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for FrameSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::JpegInput => f.write_str("standard input"),
@@ -381,30 +381,34 @@ mod tests {
     use super::*;
 
     fn camera(text: &str) -> CameraAddress {
-        match Source::parse(Path::new(text)).unwrap() {
-            Source::Stream(StreamSource::Camera(address)) => address,
+        match FrameSource::parse(Path::new(text)).unwrap() {
+            FrameSource::Stream(StreamSource::Camera(address)) => address,
             other => panic!("{text}: {other:?}"),
         }
     }
 
     #[test]
     fn source_kind_follows_text() {
-        let stream = |path: &str| Source::Stream(StreamSource::File(path.into()));
+        let stream = |path: &str| FrameSource::Stream(StreamSource::File(path.into()));
         for (text, source) in [
-            ("-", Source::JpegInput),
-            ("pipe:", Source::Stream(StreamSource::VideoInput)),
+            ("-", FrameSource::JpegInput),
+            ("pipe:", FrameSource::Stream(StreamSource::VideoInput)),
             ("a/b.MP4", stream("a/b.MP4")),
             ("c.mjpeg", stream("c.mjpeg")),
-            ("a.jpg", Source::Pictures("a.jpg".into())),
-            ("mp4", Source::Pictures("mp4".into())),
-            ("folder", Source::Pictures("folder".into())),
+            ("a.jpg", FrameSource::Pictures("a.jpg".into())),
+            ("mp4", FrameSource::Pictures("mp4".into())),
+            ("folder", FrameSource::Pictures("folder".into())),
         ] {
-            assert_eq!(Source::parse(Path::new(text)).unwrap(), source, "{text}");
+            assert_eq!(
+                FrameSource::parse(Path::new(text)).unwrap(),
+                source,
+                "{text}"
+            );
         }
         #[cfg(unix)]
         assert_eq!(
-            Source::parse(Path::new("/dev/video97")).unwrap(),
-            Source::Stream(StreamSource::Device("/dev/video97".into()))
+            FrameSource::parse(Path::new("/dev/video97")).unwrap(),
+            FrameSource::Stream(StreamSource::Device("/dev/video97".into()))
         );
     }
 
@@ -437,7 +441,7 @@ mod tests {
             "rtsp://cam/secret\nfile",
             "http://u:secret@cam/live",
         ] {
-            let error = Source::parse(Path::new(text)).unwrap_err().to_string();
+            let error = FrameSource::parse(Path::new(text)).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
     }
@@ -458,8 +462,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("login");
         std::fs::write(&file, "# the door\nad min:p@ss:/'ü\n").unwrap();
-        let source = Source::parse(Path::new("rtsp://old:one@cam/live")).unwrap();
-        let Source::Stream(StreamSource::Camera(address)) = source.with_login(Some(&file)).unwrap()
+        let source = FrameSource::parse(Path::new("rtsp://old:one@cam/live")).unwrap();
+        let FrameSource::Stream(StreamSource::Camera(address)) =
+            source.with_login(Some(&file)).unwrap()
         else {
             panic!("no camera")
         };
@@ -468,13 +473,13 @@ mod tests {
             "rtsp://ad%20min:p%40ss%3A%2F%27%C3%BC@cam/live"
         );
         std::fs::write(&file, "secret").unwrap();
-        let source = || Source::parse(Path::new("rtsp://cam/live")).unwrap();
+        let source = || FrameSource::parse(Path::new("rtsp://cam/live")).unwrap();
         let error = source().with_login(Some(&file)).unwrap_err().to_string();
         assert!(
             error.contains("no colon") && !error.contains("secret"),
             "{error}"
         );
-        let picture = Source::Pictures("a.jpg".into());
+        let picture = FrameSource::Pictures("a.jpg".into());
         assert!(picture.with_login(Some(&file)).is_err());
     }
 }

@@ -11,7 +11,7 @@ use crate::terminal::{new_table, render};
 
 /// Identity of a face that belongs to no known person.
 const UNKNOWN: &str = "Unknown";
-/// Upper bound of people whom the table remembers.
+/// Upper bound of people in the table.
 const MAX_ENTRIES: usize = 10_000;
 
 /// One person in front of one camera.
