@@ -248,7 +248,8 @@ fn interrupted_staging_is_repeated() {
     enroll(&one, "alice");
     let _two = node(&database, "two").start();
     let id = std::thread::scope(|threads| {
-        let lock = "BEGIN; LOCK TABLE rostro.sample; SELECT pg_sleep(9); ROLLBACK";
+        // Longer than staging on two cores and the timeout of a lock, 5 s.
+        let lock = "BEGIN; LOCK TABLE rostro.sample; SELECT pg_sleep(25); ROLLBACK";
         let locking = threads.spawn(|| database.execute(lock));
         std::thread::sleep(Duration::from_millis(500));
         let pushed = one.push(&bytes(component("variant")), "").json;

@@ -123,21 +123,22 @@ fn fresh(analysis: &Analysis) -> usize {
     analysis.faces.iter().filter(|face| face.is_fresh).count()
 }
 
-/// Most faces that stay are embedded once, and keep their embedding, track and name.
+/// Faces that stay are embedded in few frames, and keep their embedding, track and name.
 #[test]
-fn staying_faces_are_embedded_once() {
+fn staying_faces_are_rarely_embedded() {
     let mut feed = Feed::new(revision("insightface", None, &[], &[]));
     let picture = drawn("group.png");
     let (first, _) = feed.frame(&picture);
     assert!(first.faces.len() > 1, "{first:?}");
     assert_eq!(fresh(&first), first.faces.len());
-    for _ in 0..3 {
+    let (mut embedded, frames) = (0, 25);
+    for _ in 0..frames {
         let (next, decisions) = feed.frame(&picture);
         assert_eq!(tracks(&next), tracks(&first));
-        // Only faces whose track is in doubt, because another overlaps it, are embedded again.
-        assert!(fresh(&next) < next.faces.len(), "{next:?}");
+        embedded += fresh(&next);
+        // The picture is the same, so the embedding that stands for a face is, too.
         for (one, other) in first.faces.iter().zip(&next.faces) {
-            assert!(other.is_fresh || one.embedding == other.embedding);
+            assert_eq!(one.embedding, other.embedding);
         }
         assert!(
             decisions
@@ -148,6 +149,9 @@ fn staying_faces_are_embedded_once() {
         );
     }
     assert!(feed.memory.bytes() > 0);
+    let share = embedded as f64 / (frames * first.faces.len()) as f64;
+    println!("{share:.2} of the faces of 5 s at 5 frames a second were embedded");
+    assert!(share < 0.5, "{share}");
 }
 
 /// Without states, and with components for an earlier interface, each frame is recognised alone.
@@ -169,7 +173,7 @@ fn frames_without_tracks_stand_alone() {
             );
             assert_eq!(decisions.rulings.len(), analysis.faces.len());
         }
-        assert_eq!(feed.memory, StreamMemory::default());
+        assert_eq!(feed.memory.bytes(), 0);
     }
 }
 

@@ -30,7 +30,7 @@ const POOR: f32 = 0.5;
 /// The reason to doubt that a track is still of one person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Doubt {
-    /// There is none.
+    /// No doubt.
     #[default]
     None,
     /// Its box overlapped with another's, so the two may have been confused.

@@ -37,7 +37,7 @@ impl Exports {
     ///
     /// # Errors
     ///
-    /// If there is none, or if one has another type than the interface.
+    /// If no function is exported, or if one has another type than the interface.
     pub(super) fn find(
         pre: &InstancePre<GuestState>,
         names: &[String],

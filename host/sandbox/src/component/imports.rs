@@ -131,7 +131,7 @@ impl ExportedVersions<'_> {
 ///
 /// # Errors
 ///
-/// If there is none of a function, or if they have different minor versions.
+/// If no function is exported, or if functions have different minor versions.
 pub(super) fn exported_versions(
     exports: &[String],
 ) -> Result<ExportedVersions<'_>, ComponentError> {
