@@ -3,7 +3,7 @@
 //! The types of the latest version are those of the host. [`component::exports`](crate::component)
 //! translates those of earlier versions to them.
 
-#[allow(
+#![allow(
     missing_docs,
     unreachable_pub,
     missing_debug_implementations,
@@ -15,19 +15,8 @@
     clippy::use_self,
     reason = "generated code"
 )]
+
 pub mod v0_1;
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    missing_debug_implementations,
-    clippy::all,
-    clippy::pedantic,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::expect_used,
-    clippy::use_self,
-    reason = "generated code"
-)]
 pub mod v0_2;
 
 pub use v0_2::about::exports::rostro::pipeline::about::{
