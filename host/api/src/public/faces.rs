@@ -1,5 +1,7 @@
 //! `/v1/detect`, `/v1/embeddings` and `/v1/compare`: analyse faces and store nothing.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Extension, State};
 use bytes::Bytes;
@@ -67,8 +69,7 @@ pub(super) struct AnalyzedFaceAnswer {
     /// upright image.
     landmarks: Vec<[f32; 2]>,
     /// Measures of the pipeline, by name.
-    #[schema(value_type = HashMap<String, f32>)]
-    measures: Map<String, Value>,
+    measures: BTreeMap<String, f32>,
     /// Output of the recogniser, not normalised.
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding: Option<Vec<f32>>,

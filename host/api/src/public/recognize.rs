@@ -1,5 +1,6 @@
 //! `POST /process_frame`: recognises the people in a frame.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use axum::Json;
@@ -104,8 +105,7 @@ struct FaceAnswer {
     /// upright image.
     landmarks: Vec<[f32; 2]>,
     /// Measures of the pipeline, by name: `sharpness`, `yaw`, `size`, and others.
-    #[schema(value_type = HashMap<String, f32>)]
-    measures: Map<String, Value>,
+    measures: BTreeMap<String, f32>,
     /// The nearest people that the policy shows, in its order: the most similar first unless it says
     /// differently.
     candidates: Vec<CandidateAnswer>,

@@ -1,12 +1,13 @@
 //! Parts that the answers of several routes share.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::HeaderValue;
 use axum::response::{IntoResponseParts, ResponseParts};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use rostro_common::ids::PersonId;
@@ -93,10 +94,10 @@ pub(super) fn now_ms() -> u64 {
 }
 
 /// Returns measures by name.
-pub(super) fn measures(measures: Vec<Measure>) -> Map<String, Value> {
+pub(super) fn measures(measures: Vec<Measure>) -> BTreeMap<String, f32> {
     let measures = measures.into_iter();
     measures
-        .map(|measure| (measure.name, Value::from(measure.value)))
+        .map(|measure| (measure.name, measure.value))
         .collect()
 }
 
