@@ -163,7 +163,7 @@
 //! let bounds = Rect { x1: 0.0, y1: 0.0, x2: 50.0, y2: 60.0 };
 //! let face = Face { bounds, score: 0.9, landmarks: Vec::new(), measures: Vec::new() };
 //! let candidates = vec![Candidate { id: "alice".to_owned(), similarity: 0.8 }];
-//! let probe = Probe { face, candidates };
+//! let probe = Probe::new(face, candidates);
 //!
 //! let mut host = Fixed::default();
 //! let known = Decision::Known { candidate: 0, confidence: 0.8 };
