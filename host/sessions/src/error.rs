@@ -1,0 +1,61 @@
+//! Errors of the store of sessions.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::ids::SessionId;
+use crate::session::SessionError;
+
+/// Reason why the store refuses an operation or cannot do it.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionStoreError {
+    /// No session has the id.
+    #[error("no session has the id {0}; it may have been deleted")]
+    Unknown(SessionId),
+    /// The owner has as many open sessions as are allowed.
+    #[error("cannot create a session: {limit} are open; end one first")]
+    TooManySessions {
+        /// Maximum number of open sessions of an owner.
+        limit: usize,
+    },
+    /// The person was deleted while the request ran.
+    #[error("cannot correct the attendance: the person was deleted meanwhile")]
+    PersonRemoved,
+    /// The session refuses the operation.
+    #[error(transparent)]
+    Refused(#[from] SessionError),
+    /// A file cannot be used.
+    #[error("cannot {action} {path}: {cause}", path = .path.display())]
+    Io {
+        /// Attempted action.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl SessionStoreError {
+    /// Returns the stable code of the error.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "unknown_session",
+            Self::TooManySessions { .. } => "too_many_sessions",
+            Self::PersonRemoved => "person_removed",
+            Self::Refused(error) => error.code(),
+            Self::Io { .. } => "sessions_failed",
+        }
+    }
+
+    /// Returns a function that adds the action and the path to an error of a file.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Io {
+            action,
+            path: path.to_owned(),
+            cause,
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! Store of sessions in files: one journal for each session, in a folder of the state folder.
+
+mod damaged;
+mod open;
+mod removals;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+use rostro_common::fs::durable::sync_folder;
+use rostro_common::ids::PersonId;
+use tokio::sync::watch;
+
+use crate::error::SessionStoreError;
+use crate::event::SessionEvent;
+use crate::ids::{SessionId, StreamName};
+use crate::journal::Journal;
+use crate::presence::CorrectedStatus;
+use crate::rule::PresenceRule;
+use crate::session::{ObservedFrame, Session, SessionHead, SessionSummary, SessionView};
+
+use removals::RecentRemovals;
+use session::StoredSession;
+
+pub use damaged::DamagedJournal;
+pub use removals::RemovalMark;
+
+/// Name of the folder in the state folder.
+pub const SESSIONS: &str = "sessions";
+
+/// Limits of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Maximum number of open sessions of an owner.
+    pub open_per_owner: usize,
+    /// Maximum number of events of a session.
+    pub events: u64,
+    /// Number of days for which a session is kept after its end, or else its last operation.
+    pub keep_days: u32,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            open_per_owner: 200,
+            events: 100_000,
+            keep_days: 30,
+        }
+    }
+}
+
+/// Fields of a session that its creator chooses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewSession {
+    /// Stream that the frames come from.
+    pub stream: StreamName,
+    /// Group that people are recognised in.
+    pub group: Option<String>,
+    /// Rule by which a person is present.
+    pub rule: PresenceRule,
+    /// Name of the API key; none if the service runs without keys.
+    pub owner: Option<String>,
+    /// Revision that the session is bound to at first.
+    pub revision: String,
+}
+
+/// A correction that a user asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorrectionRequest {
+    /// The person.
+    pub person: PersonId,
+    /// The status; none withdraws the correction in force.
+    pub status: Option<CorrectedStatus>,
+    /// Name of the user's API key.
+    pub by: Option<String>,
+}
+
+/// Sessions in a folder that the caller has locked. All operations block on the disk, and operations
+/// on different sessions run in parallel.
+#[derive(Debug)]
+pub struct SessionStore {
+    folder: PathBuf,
+    limits: SessionLimits,
+    sessions: RwLock<HashMap<SessionId, Arc<StoredSession>>>,
+    /// Held while a session is created, so that the limit on open sessions is exact.
+    creation: Mutex<()>,
+    removals: Mutex<RecentRemovals>,
+}
+
+impl SessionStore {
+    /// Creates a session, durably.
+    ///
+    /// # Errors
+    ///
+    /// If the owner has too many open sessions, or the disk fails.
+    pub fn create(
+        &self,
+        new: NewSession,
+        now: Timestamp,
+    ) -> Result<SessionSummary, SessionStoreError> {
+        let _creation = self.creation.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = self.limits.open_per_owner;
+        let is_counted = |session: &&Arc<StoredSession>| {
+            session.is_open() && session.owner() == new.owner.as_deref()
+        };
+        if self.all().iter().filter(is_counted).count() >= limit {
+            return Err(SessionStoreError::TooManySessions { limit });
+        }
+        let id = SessionId::random()
+            .map_err(SessionStoreError::io("name a session in", &self.folder))?;
+        let head = SessionHead {
+            id,
+            stream: new.stream,
+            group: new.group,
+            rule: new.rule,
+            owner: new.owner,
+            revision: new.revision,
+            created: now,
+        };
+        let mut session = Session::new(head, self.limits.events);
+        let start = session.start();
+        let path = journal_path(&self.folder, id);
+        let journal = Journal::create(&path, session.head(), &start)
+            .map_err(SessionStoreError::io("create the session", &path))?;
+        session.apply(&start);
+        let summary = session.summary();
+        let stored = Arc::new(StoredSession::new(session, journal));
+        self.sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, stored);
+        Ok(summary)
+    }
+
+    /// Returns a session. Members of its group that the session does not know are absent.
+    ///
+    /// # Errors
+    ///
+    /// If no session has the id.
+    pub fn get(
+        &self,
+        id: SessionId,
+        members: &[PersonId],
+    ) -> Result<SessionView, SessionStoreError> {
+        Ok(self.find(id)?.lock()?.session.view(members))
+    }
+
+    /// Returns a session without its people.
+    ///
+    /// # Errors
+    ///
+    /// If no session has the id.
+    pub fn summary(&self, id: SessionId) -> Result<SessionSummary, SessionStoreError> {
+        Ok(self.find(id)?.lock()?.session.summary())
+    }
+
+    /// Returns the sessions of an owner, or else all, in the order of their creation.
+    #[must_use]
+    pub fn list(&self, owner: Option<&str>) -> Vec<SessionSummary> {
+        let mut sessions: Vec<SessionSummary> = self
+            .all()
+            .iter()
+            .filter(|session| owner.is_none() || session.owner() == owner)
+            .filter_map(|session| session.lock().ok())
+            .map(|stored| stored.session.summary())
+            .collect();
+        sessions.sort_by_key(|session| (session.created, session.id));
+        sessions
+    }
+
+    /// Returns the people that any session knows. At its start, the host
+    /// [removes](SessionStore::remove_person) those who are not enrolled any more, because a crash
+    /// may have interrupted their deletion.
+    #[must_use]
+    pub fn people(&self) -> BTreeSet<PersonId> {
+        let mut people = BTreeSet::new();
+        for session in self.all() {
+            if let Ok(stored) = session.lock() {
+                people.extend(stored.session.people().cloned());
+            }
+        }
+        people
+    }
+
+    /// Returns the state of the removals. A request takes it before it looks at people.
+    #[must_use]
+    pub fn removal_mark(&self) -> RemovalMark {
+        self.removals().mark()
+    }
+
+    /// Counts a frame, and returns its events after they are durable. A frame without events writes
+    /// nothing. People that were removed since the mark are left out.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not exist or refuses the frame, or the disk fails. The frame does not
+    /// count then, and may be sent again.
+    pub fn observe(
+        &self,
+        id: SessionId,
+        mut frame: ObservedFrame,
+        since: RemovalMark,
+        now: Timestamp,
+    ) -> Result<Vec<SessionEvent>, SessionStoreError> {
+        let stored = self.find(id)?;
+        let mut state = stored.lock()?;
+        self.removals().strip(since, &mut frame);
+        let change = state.session.observe(&frame, now)?;
+        stored.write(&mut state, &change)?;
+        Ok(change.events)
+    }
+
+    /// Corrects a person's status, durably, also after the end. Returns the events.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not exist, the person was removed since the mark, or the disk fails.
+    pub fn correct(
+        &self,
+        id: SessionId,
+        request: &CorrectionRequest,
+        since: RemovalMark,
+        now: Timestamp,
+    ) -> Result<Vec<SessionEvent>, SessionStoreError> {
+        let stored = self.find(id)?;
+        let mut state = stored.lock()?;
+        if self.removals().is_removed(since, &request.person) {
+            return Err(SessionStoreError::PersonRemoved);
+        }
+        let by = request.by.as_deref();
+        let change = state
+            .session
+            .correct(&request.person, request.status, by, now);
+        stored.write(&mut state, &change)?;
+        Ok(change.events)
+    }
+
+    /// Binds a session to another revision, durably.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not exist, or the disk fails.
+    pub fn bind(
+        &self,
+        id: SessionId,
+        revision: String,
+        now: Timestamp,
+    ) -> Result<(), SessionStoreError> {
+        let stored = self.find(id)?;
+        let mut state = stored.lock()?;
+        let change = state.session.bind(revision, now);
+        stored.write(&mut state, &change)
+    }
+
+    /// Ends a session, durably. A session that ended before is left as it is. Returns the events.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not exist, or the disk fails.
+    pub fn end(
+        &self,
+        id: SessionId,
+        now: Timestamp,
+    ) -> Result<Vec<SessionEvent>, SessionStoreError> {
+        let stored = self.find(id)?;
+        let mut state = stored.lock()?;
+        let Some(change) = state.session.end(now) else {
+            return Ok(Vec::new());
+        };
+        stored.write(&mut state, &change)?;
+        stored.compact(&mut state, &self.folder);
+        Ok(change.events)
+    }
+
+    /// Deletes a session with its events, durably.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not exist, or the disk fails. After a failed sync the session is deleted,
+    /// but a crash of the machine may bring it back.
+    pub fn delete(&self, id: SessionId) -> Result<(), SessionStoreError> {
+        let stored = self.find(id)?;
+        stored.delete()?;
+        self.sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
+        sync_folder(&self.folder)
+            .map(|_| ())
+            .map_err(SessionStoreError::io("sync", &self.folder))
+    }
+
+    /// Returns at most `most` events after the one with this number, in the order of their numbers.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not exist, or its journal cannot be read.
+    pub fn events_after(
+        &self,
+        id: SessionId,
+        number: u64,
+        most: usize,
+    ) -> Result<Vec<SessionEvent>, SessionStoreError> {
+        let stored = self.find(id)?;
+        let state = stored.lock()?;
+        if number >= state.session.last_event() {
+            return Ok(Vec::new());
+        }
+        state
+            .journal
+            .events_after(number, most)
+            .map_err(SessionStoreError::io("read", state.journal.path()))
+    }
+
+    /// Subscribes to the number of a session's last event. The reader fetches the events by
+    /// [`SessionStore::events_after`], so that a slow one loses none. The sender is gone when the
+    /// session is deleted.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not exist.
+    pub fn subscribe(&self, id: SessionId) -> Result<watch::Receiver<u64>, SessionStoreError> {
+        self.find(id)?.subscribe()
+    }
+
+    /// Writes the counts since the last event of each session. The host calls it every ten seconds
+    /// and at its end, which bounds the frames that a crash can make uncounted.
+    ///
+    /// # Errors
+    ///
+    /// The first failure. The other sessions are written, and the counts stay for the next time.
+    pub fn checkpoint(&self) -> Result<(), SessionStoreError> {
+        let mut result = Ok(());
+        for stored in self.all() {
+            let Ok(mut state) = stored.lock() else {
+                continue;
+            };
+            if let Some(change) = state.session.checkpoint() {
+                result = result.and(stored.write(&mut state, &change));
+            }
+            if state.journal.has_grown() {
+                stored.compact(&mut state, &self.folder);
+            }
+        }
+        result
+    }
+
+    /// Removes a person from every session, durably: counts, corrections, and events about them or
+    /// with their id. Returns the number of sessions that had the person. Frames that were
+    /// recognised before do not bring the person back.
+    ///
+    /// # Errors
+    ///
+    /// If the disk fails. Every session has either its old or its new content then, also after a
+    /// crash, and the removal may be repeated.
+    pub fn remove_person(
+        &self,
+        person: &PersonId,
+        now: Timestamp,
+    ) -> Result<usize, SessionStoreError> {
+        // Before the sessions, so that a frame after its session's turn is stripped.
+        self.removals().add(person.clone(), Instant::now());
+        damaged::remove_mentioning(&self.folder, person)
+            .map_err(SessionStoreError::io("search", &self.folder))?;
+        let mut count = 0;
+        for stored in self.all() {
+            count += usize::from(stored.remove_person(person, now)?);
+        }
+        // Also if no session has the person any more: an earlier removal may have failed here.
+        sync_folder(&self.folder).map_err(SessionStoreError::io("sync", &self.folder))?;
+        Ok(count)
+    }
+
+    /// Deletes sessions whose end, or else last operation, is longer ago than they are kept.
+    /// Returns their ids.
+    ///
+    /// # Errors
+    ///
+    /// If the disk fails.
+    pub fn sweep(&self, now: Timestamp) -> Result<Vec<SessionId>, SessionStoreError> {
+        let keep = SignedDuration::from_hours(24 * i64::from(self.limits.keep_days));
+        let cutoff = now.checked_sub(keep).unwrap_or(Timestamp::MIN);
+        damaged::remove_before(&self.folder, cutoff)
+            .map_err(SessionStoreError::io("search", &self.folder))?;
+        let mut deleted = Vec::new();
+        for stored in self.all() {
+            let is_old = stored.lock().is_ok_and(|state| {
+                let session = &state.session;
+                session.ended().unwrap_or(session.active()) < cutoff
+            });
+            if is_old {
+                match self.delete(stored.id()) {
+                    Ok(()) => deleted.push(stored.id()),
+                    // A request deleted it meanwhile.
+                    Err(SessionStoreError::Unknown(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(deleted)
+    }
+
+    fn find(&self, id: SessionId) -> Result<Arc<StoredSession>, SessionStoreError> {
+        let found = self.read().get(&id).cloned();
+        found.ok_or(SessionStoreError::Unknown(id))
+    }
+
+    /// Returns all sessions, so that no lock is held while they are used.
+    fn all(&self) -> Vec<Arc<StoredSession>> {
+        self.read().values().cloned().collect()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<SessionId, Arc<StoredSession>>> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn removals(&self) -> MutexGuard<'_, RecentRemovals> {
+        self.removals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the path of a session's journal.
+fn journal_path(folder: &Path, id: SessionId) -> PathBuf {
+    folder.join(format!("{id}.jsonl"))
+}
+
+/// Creates a folder for its owner alone, unless it exists.
+fn create_private_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}

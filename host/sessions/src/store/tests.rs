@@ -1,0 +1,506 @@
+//! Tests of the store, with restarts.
+
+use std::path::Path;
+
+use rostro_common::fs::durable::testing::failing_with;
+
+use crate::event::EventKind;
+use crate::presence::PresenceStatus;
+use crate::testing::{at, frame, person, policy_event};
+
+use super::*;
+
+/// Limits for tests.
+const LIMITS: SessionLimits = SessionLimits {
+    open_per_owner: 3,
+    events: 1000,
+    keep_days: 1,
+};
+
+const DAY: i64 = 86_400;
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    store: SessionStore,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, damaged) = SessionStore::open(folder.path(), LIMITS).unwrap();
+        assert!(damaged.is_empty());
+        Self { folder, store }
+    }
+
+    /// Opens the folder anew, as after a crash.
+    fn restart(&mut self) -> Vec<DamagedJournal> {
+        let (store, damaged) = SessionStore::open(self.folder.path(), LIMITS).unwrap();
+        self.store = store;
+        damaged
+    }
+
+    fn create(&self, owner: &str) -> SessionId {
+        self.store.create(new(owner), at(0)).unwrap().id
+    }
+
+    fn observe(&self, id: SessionId, frame: ObservedFrame) -> Vec<SessionEvent> {
+        let (mark, now) = (self.store.removal_mark(), frame.at);
+        self.store.observe(id, frame, mark, now).unwrap()
+    }
+
+    fn correct(&self, id: SessionId, who: &str, status: CorrectedStatus) -> Vec<SessionEvent> {
+        let request = CorrectionRequest {
+            person: person(who),
+            status: Some(status),
+            by: Some("desk".to_owned()),
+        };
+        let mark = self.store.removal_mark();
+        self.store.correct(id, &request, mark, at(50)).unwrap()
+    }
+
+    fn numbers(&self, id: SessionId) -> Vec<u64> {
+        let events = self.store.events_after(id, 0, 1000).unwrap();
+        events.iter().map(|event| event.id.number).collect()
+    }
+
+    fn sessions(&self) -> PathBuf {
+        self.folder.path().join(SESSIONS)
+    }
+}
+
+fn new(owner: &str) -> NewSession {
+    NewSession {
+        stream: "door".parse().unwrap(),
+        group: Some("maths".to_owned()),
+        rule: PresenceRule::default(),
+        owner: Some(owner.to_owned()),
+        revision: "r1".to_owned(),
+    }
+}
+
+/// Returns all files under a folder with their content.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else {
+            files.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Returns true if a file has the text.
+fn is_on_disk(folder: &Path, text: &str) -> bool {
+    let has_text = |bytes: &[u8]| {
+        bytes
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    };
+    files(folder).iter().any(|(_, bytes)| has_text(bytes))
+}
+
+#[test]
+fn restart_returns_same_sessions() {
+    let mut fixture = Fixture::new();
+    let id = fixture.create("school");
+    for second in [10, 11] {
+        fixture.observe(id, frame(second, &["a", "b"]));
+    }
+    fixture.correct(id, "c", CorrectedStatus::Late);
+    fixture.store.bind(id, "r2".to_owned(), at(60)).unwrap();
+    let (view, numbers) = (
+        fixture.store.get(id, &[person("d")]).unwrap(),
+        fixture.numbers(id),
+    );
+    assert_eq!(
+        (view.present.len(), view.absent.len(), numbers.len()),
+        (3, 1, 4)
+    );
+    fixture.restart();
+    assert_eq!(fixture.store.get(id, &[person("d")]).unwrap(), view);
+    assert_eq!(fixture.numbers(id), numbers);
+    assert_eq!(fixture.store.list(None), [view.summary]);
+}
+
+#[test]
+fn frame_without_events_writes_nothing() {
+    let mut fixture = Fixture::new();
+    let id = fixture.create("school");
+    fixture.observe(id, frame(10, &["a"]));
+    fixture.observe(id, frame(11, &["a"]));
+    let before = files(fixture.folder.path());
+    fixture.observe(id, frame(12, &["a"]));
+    assert_eq!(files(fixture.folder.path()), before);
+    let times_seen = |fixture: &Fixture| fixture.store.get(id, &[]).unwrap().present[0].times_seen;
+    assert_eq!(times_seen(&fixture), 3);
+    fixture.restart();
+    assert_eq!(times_seen(&fixture), 2);
+    fixture.observe(id, frame(12, &["a"]));
+    fixture.store.checkpoint().unwrap();
+    fixture.restart();
+    assert_eq!(times_seen(&fixture), 3);
+    let before = files(fixture.folder.path());
+    fixture.store.checkpoint().unwrap();
+    assert_eq!(files(fixture.folder.path()), before);
+}
+
+#[test]
+fn failed_write_counts_nothing() {
+    let mut fixture = Fixture::new();
+    let id = fixture.create("school");
+    fixture.observe(id, frame(10, &["a"]));
+    let view = fixture.store.get(id, &[]).unwrap();
+    let mark = fixture.store.removal_mark();
+    let store = &fixture.store;
+    let failed = failing_with(libc::EIO, || {
+        store.observe(id, frame(11, &["a"]), mark, at(11))
+    });
+    assert_eq!(failed.unwrap_err().code(), "sessions_failed");
+    assert_eq!(fixture.store.get(id, &[]).unwrap(), view);
+    // The caller sends the frame again.
+    assert_eq!(fixture.observe(id, frame(11, &["a"])).len(), 1);
+    fixture.restart();
+    assert_eq!(fixture.numbers(id), [1, 2]);
+}
+
+#[test]
+fn session_has_one_life() {
+    let fixture = Fixture::new();
+    let id = fixture.create("school");
+    assert_eq!(fixture.store.end(id, at(20)).unwrap().len(), 1);
+    assert!(fixture.store.end(id, at(30)).unwrap().is_empty());
+    let mark = fixture.store.removal_mark();
+    let refused = fixture.store.observe(id, frame(40, &["a"]), mark, at(40));
+    assert_eq!(refused.unwrap_err().code(), "ended");
+    fixture.store.delete(id).unwrap();
+    assert!(files(fixture.folder.path()).is_empty());
+    let gone = fixture.store.delete(id).unwrap_err();
+    assert_eq!(gone.code(), "unknown_session");
+    assert!(gone.to_string().contains(&id.to_string()));
+}
+
+#[test]
+fn owner_has_limited_open_sessions() {
+    let mut fixture = Fixture::new();
+    let first = fixture.create("school");
+    fixture.create("school");
+    fixture.create("school");
+    fixture.restart();
+    let refused = fixture.store.create(new("school"), at(0)).unwrap_err();
+    assert_eq!(refused.code(), "too_many_sessions");
+    fixture.create("office");
+    fixture.store.end(first, at(1)).unwrap();
+    fixture.create("school");
+    let count = |owner| fixture.store.list(owner).len();
+    assert_eq!(
+        (count(Some("school")), count(Some("office")), count(None)),
+        (4, 1, 5)
+    );
+}
+
+#[test]
+fn subscriber_pages_through_events() {
+    let fixture = Fixture::new();
+    let id = fixture.create("school");
+    let mut news = fixture.store.subscribe(id).unwrap();
+    assert_eq!(*news.borrow_and_update(), 1);
+    for second in 1..100 {
+        let mut noted = frame(second, &[]);
+        noted.policy_events = vec![policy_event(None, "A hand is up.")];
+        fixture.observe(id, noted);
+    }
+    assert!(news.has_changed().unwrap());
+    let last = *news.borrow_and_update();
+    let (mut read, mut after) = (Vec::new(), 1);
+    while after < last {
+        let page = fixture.store.events_after(id, after, 7).unwrap();
+        read.extend(page.iter().map(|event| event.id.number));
+        after = *read.last().unwrap();
+    }
+    assert_eq!(read, (2..=100).collect::<Vec<_>>());
+    fixture.observe(id, frame(100, &["a"]));
+    assert!(!news.has_changed().unwrap());
+    fixture.store.delete(id).unwrap();
+    assert!(news.has_changed().is_err());
+}
+
+#[test]
+fn damaged_journal_is_set_aside() {
+    let mut fixture = Fixture::new();
+    let (good, bad) = (fixture.create("school"), fixture.create("school"));
+    let path = journal_path(&fixture.sessions(), bad);
+    let text = fs::read_to_string(&path).unwrap();
+    for number in 0..2 {
+        fs::write(&path, text.replace("format", "mallory")).unwrap();
+        let damaged = fixture.restart();
+        assert_eq!((damaged.len(), &damaged[0].from), (1, &path));
+        assert_eq!(damaged[0].to.extension().unwrap() == "1", number == 1);
+        assert!(damaged[0].to.exists() && !path.exists());
+        assert!(damaged[0].to_string().contains("not the head of a session"));
+    }
+    assert_eq!(fixture.store.list(None).len(), 1);
+    assert!(fixture.store.summary(good).is_ok());
+    // The damaged lines cannot be told apart, so that a deletion removes the file.
+    fixture.store.remove_person(&person("s6"), at(1)).unwrap();
+    assert_eq!(files(&fixture.sessions()).len(), 3);
+    fixture
+        .store
+        .remove_person(&person("mallory"), at(1))
+        .unwrap();
+    assert_eq!(files(&fixture.sessions()).len(), 1);
+}
+
+#[test]
+fn removed_person_is_nowhere() {
+    let mut fixture = Fixture::new();
+    let (seen, other) = (fixture.create("school"), fixture.create("school"));
+    let quoted = fixture.create("school");
+    for second in [10, 11] {
+        fixture.observe(seen, frame(second, &["李雷", "b"]));
+    }
+    fixture.correct(seen, "李雷", CorrectedStatus::Absent);
+    // Only in memory.
+    fixture.observe(other, frame(10, &["李雷", "b"]));
+    fixture.observe(other, frame(11, &["b"]));
+    fixture.observe(other, frame(12, &["李雷"]));
+    let mut noted = frame(10, &[]);
+    noted.policy_events = vec![policy_event(None, "李雷 waved"), policy_event(None, "b")];
+    fixture.observe(quoted, noted);
+    fixture.store.end(quoted, at(12)).unwrap();
+    fixture.create("office");
+    let numbers = fixture.numbers(seen);
+    assert!(is_on_disk(fixture.folder.path(), "李雷"));
+    assert_eq!(
+        fixture
+            .store
+            .remove_person(&person("李雷"), at(20))
+            .unwrap(),
+        3
+    );
+    for is_restarted in [false, true] {
+        if is_restarted {
+            fixture.restart();
+        }
+        assert!(!is_on_disk(fixture.folder.path(), "李雷"));
+        assert!(!fixture.store.people().contains(&person("李雷")));
+        // Numbers 3 (the arrival) and 4 (the correction) are gaps.
+        assert_eq!(numbers, [1, 2, 3, 4]);
+        assert_eq!(fixture.numbers(seen), [1, 2, 5]);
+        let last = fixture.store.events_after(seen, 2, 10).unwrap();
+        assert_eq!(last[0].kind, EventKind::PersonRemoved);
+        assert_eq!(fixture.numbers(quoted), [1, 3, 4, 5]);
+        let view = fixture.store.get(seen, &[]).unwrap();
+        assert_eq!(view.people().count(), 1);
+    }
+    assert_eq!(
+        fixture
+            .store
+            .remove_person(&person("李雷"), at(21))
+            .unwrap(),
+        0
+    );
+}
+
+/// A frame that was recognised before a deletion does not bring the person back.
+#[test]
+fn late_frame_names_no_removed_person() {
+    let fixture = Fixture::new();
+    let id = fixture.create("school");
+    let before = fixture.store.removal_mark();
+    fixture.store.remove_person(&person("a"), at(1)).unwrap();
+    for second in [10, 11] {
+        fixture
+            .store
+            .observe(id, frame(second, &["a", "b"]), before, at(second))
+            .unwrap();
+    }
+    let request = CorrectionRequest {
+        person: person("a"),
+        status: None,
+        by: None,
+    };
+    let refused = fixture.store.correct(id, &request, before, at(12));
+    assert_eq!(refused.unwrap_err().code(), "person_removed");
+    assert_eq!(
+        fixture.store.people().into_iter().collect::<Vec<_>>(),
+        [person("b")]
+    );
+    // Enrolled again.
+    fixture.observe(id, frame(20, &["a"]));
+    assert!(fixture.store.people().contains(&person("a")));
+}
+
+/// Each session has its old or its new content after a crash at any point, and the removal can be
+/// repeated.
+#[test]
+fn interrupted_removal_can_be_repeated() {
+    let fixture = Fixture::new();
+    let ids = ["a", "b", "c"].map(|owner| fixture.create(owner));
+    for id in ids {
+        for second in [10, 11] {
+            fixture.observe(id, frame(second, &["s6", "s7"]));
+        }
+    }
+    for rewritten in 0..=ids.len() {
+        let mut crashed = Fixture::new();
+        let copy = crashed.sessions();
+        for id in ids {
+            fs::copy(
+                journal_path(&fixture.sessions(), id),
+                journal_path(&copy, id),
+            )
+            .unwrap();
+        }
+        crashed.restart();
+        for id in &ids[..rewritten] {
+            let stored = crashed.store.find(*id).unwrap();
+            assert!(stored.remove_person(&person("s6"), at(20)).unwrap());
+        }
+        // The file that the crash interrupted.
+        fs::write(copy.join(".unfinished-x"), "{\"person\":\"s6\"").unwrap();
+        assert!(crashed.restart().is_empty());
+        for (index, id) in ids.into_iter().enumerate() {
+            let is_new = index < rewritten;
+            let expected: &[u64] = if is_new { &[1, 3, 4] } else { &[1, 2, 3] };
+            assert_eq!(crashed.numbers(id), expected);
+        }
+        let is_left = rewritten < ids.len();
+        assert_eq!(is_on_disk(crashed.folder.path(), "s6"), is_left);
+        // The host finds the person, who is not enrolled any more.
+        assert_eq!(crashed.store.people().contains(&person("s6")), is_left);
+        let count = crashed.store.remove_person(&person("s6"), at(30)).unwrap();
+        assert_eq!(count, ids.len() - rewritten);
+        assert!(!is_on_disk(crashed.folder.path(), "s6"));
+        assert!(ids.iter().all(|id| crashed.numbers(*id) == [1, 3, 4]));
+    }
+}
+
+/// The bytes of an append that failed may name the person, although the session does not.
+#[test]
+fn removal_reaches_failed_appends() {
+    let fixture = Fixture::new();
+    let id = fixture.create("school");
+    let mark = fixture.store.removal_mark();
+    let mut noted = frame(10, &["s6"]);
+    noted.policy_events = vec![policy_event(None, "")];
+    failing_with(libc::EIO, || {
+        fixture.store.observe(id, noted, mark, at(10)).unwrap_err();
+    });
+    // As if the bytes could not be removed.
+    let path = journal_path(&fixture.sessions(), id);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{text}{{\"person\":\"s6\"")).unwrap();
+    assert_eq!(
+        fixture.store.remove_person(&person("s6"), at(20)).unwrap(),
+        0
+    );
+    assert!(!is_on_disk(fixture.folder.path(), "s6"));
+}
+
+#[test]
+fn failed_removal_changes_no_session() {
+    let fixture = Fixture::new();
+    let id = fixture.create("school");
+    fixture.correct(id, "s6", CorrectedStatus::Present);
+    let store = &fixture.store;
+    let removed = failing_with(libc::EIO, || store.remove_person(&person("s6"), at(20)));
+    assert_eq!(removed.unwrap_err().code(), "sessions_failed");
+    // The file was replaced before the folder could not be synced.
+    assert!(!is_on_disk(fixture.folder.path(), "s6"));
+    assert_eq!(
+        fixture.store.remove_person(&person("s6"), at(21)).unwrap(),
+        0
+    );
+}
+
+#[test]
+fn sweep_removes_old_sessions() {
+    let fixture = Fixture::new();
+    let [ended, idle, fresh] = ["a", "b", "c"].map(|owner| fixture.create(owner));
+    fixture.store.end(ended, at(100)).unwrap();
+    // A correction does not keep an ended session longer.
+    fixture.correct(ended, "a", CorrectedStatus::Late);
+    fixture.observe(idle, frame(200, &["a"]));
+    fixture.observe(fresh, frame(2 * DAY, &["a"]));
+    for (second, deleted) in [
+        (DAY + 100, vec![]),
+        (DAY + 101, vec![ended]),
+        (DAY + 200, vec![]),
+        (DAY + 201, vec![idle]),
+    ] {
+        assert_eq!(
+            fixture.store.sweep(at(second)).unwrap(),
+            deleted,
+            "{second}"
+        );
+    }
+    assert_eq!(fixture.store.list(None).len(), 1);
+    assert_eq!(files(&fixture.sessions()).len(), 1);
+}
+
+#[test]
+fn long_journal_is_compacted() {
+    let mut fixture = Fixture::new();
+    let id = fixture.create("school");
+    let people: Vec<String> = (0..100).map(|number| format!("person {number}")).collect();
+    let people: Vec<&str> = people.iter().map(String::as_str).collect();
+    let mut longest = 0;
+    for second in 1..60 {
+        fixture.observe(id, frame(second, &people));
+        fixture.store.checkpoint().unwrap();
+        let length = journal_path(&fixture.sessions(), id)
+            .metadata()
+            .unwrap()
+            .len();
+        longest = longest.max(length);
+    }
+    assert!(longest < 400 << 10, "{longest}");
+    fixture.store.end(id, at(100)).unwrap();
+    let length = journal_path(&fixture.sessions(), id)
+        .metadata()
+        .unwrap()
+        .len();
+    assert!(length < 64 << 10, "{length}");
+    let view = fixture.store.get(id, &[]).unwrap();
+    fixture.restart();
+    assert_eq!(fixture.store.get(id, &[]).unwrap(), view);
+    assert_eq!(fixture.numbers(id).len(), 102);
+}
+
+/// Frames of several streams run in parallel with a removal.
+#[test]
+fn parallel_frames_lose_no_event() {
+    let fixture = Fixture::new();
+    let ids = ["a", "b", "c", "d"].map(|owner| fixture.create(owner));
+    std::thread::scope(|scope| {
+        for id in ids {
+            let fixture = &fixture;
+            scope.spawn(move || {
+                for second in 1..50 {
+                    let name = format!("p{}", second / 2);
+                    fixture.observe(id, frame(second, &[name.as_str(), "s6"]));
+                }
+            });
+        }
+        for second in 1..10 {
+            fixture
+                .store
+                .remove_person(&person("s6"), at(second))
+                .unwrap();
+        }
+    });
+    fixture.store.remove_person(&person("s6"), at(60)).unwrap();
+    assert!(!is_on_disk(fixture.folder.path(), "s6"));
+    for id in ids {
+        let numbers = fixture.numbers(id);
+        assert!(numbers.is_sorted_by(|a, b| a < b));
+        let view = fixture.store.get(id, &[]).unwrap();
+        let present = view.present.iter();
+        let present = present.filter(|person| person.status == PresenceStatus::Present);
+        assert_eq!(present.count(), 24);
+    }
+}
