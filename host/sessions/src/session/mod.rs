@@ -221,7 +221,7 @@ impl Session {
         frame: &ObservedFrame,
         now: Timestamp,
     ) -> Result<SessionChange, SessionError> {
-        self.check_order(frame.seq, frame.at)?;
+        self.check_next(frame.seq, frame.at)?;
         let mut events = self.new_events();
         let mut people = Vec::new();
         for (id, similarity) in frame.best_by_person() {
@@ -262,12 +262,12 @@ impl Session {
         Ok(self.urgent(now, position, people, events))
     }
 
-    /// Checks that a frame may come next. A host calls it before it recognises the frame, too.
+    /// Checks that a frame may come next.
     ///
     /// # Errors
     ///
     /// If the session ended, or the frame is not newer than the last one.
-    pub fn check_order(&self, seq: Option<u64>, at: Timestamp) -> Result<(), SessionError> {
+    pub fn check_next(&self, seq: Option<u64>, at: Timestamp) -> Result<(), SessionError> {
         if let Some(ended) = self.ended {
             return Err(SessionError::Ended(ended));
         }

@@ -309,21 +309,27 @@ proptest! {
     #[test]
     fn counting_ignores_grouping_of_frames(
         frames in prop::collection::vec(
-            (0_i64..50, prop::collection::btree_set(0_u8..6, 0..5), any::<bool>()), 0..40,
+            (0_i64..50, prop::collection::btree_set(0_u8..6, 0..5), -1.0_f32..1.0, any::<bool>()),
+            0..40,
         ),
         seen in 1_u32..4,
     ) {
         let mut whole = Written::new(rule(seen, Some(300)), 1000);
         let mut split = Written::new(rule(seen, Some(300)), 1000);
         let mut second = 0;
-        for (step, people, is_restart) in frames {
+        for (step, people, similarity, is_restart) in frames {
             second += step;
             let names: Vec<String> = people.iter().map(|number| format!("p{number}")).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let together = whole.observe(&frame(second, &names));
+            let frame = |names: &[&str]| {
+                let mut frame = frame(second, names);
+                frame.people.iter_mut().for_each(|named| named.similarity = similarity);
+                frame
+            };
+            let together = whole.observe(&frame(&names));
             let mut apart = Vec::new();
             for name in names {
-                apart.extend(split.observe(&frame(second, &[name])));
+                apart.extend(split.observe(&frame(&[name])));
             }
             prop_assert_eq!(together, apart);
             if is_restart {

@@ -196,6 +196,21 @@ impl SessionStore {
         self.removals().mark()
     }
 
+    /// Checks that a session would take a frame, so that the host need not recognise one that is
+    /// refused.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not exist or ended, or the frame is not newer than the last one.
+    pub fn check_next(
+        &self,
+        id: SessionId,
+        seq: Option<u64>,
+        at: Timestamp,
+    ) -> Result<(), SessionStoreError> {
+        Ok(self.find(id)?.lock()?.session.check_next(seq, at)?)
+    }
+
     /// Counts a frame, and returns its events after they are durable. A frame without events writes
     /// nothing. People that were removed since the mark are left out.
     ///
