@@ -251,7 +251,6 @@ impl Journal {
                 change.events.retain(|event| !is_dropped(&event.kind));
                 if !change.events.is_empty() {
                     change.people.clear();
-                    change.revision = None;
                     index.add(length, &change.events);
                     length += write_line(&mut writer, &change)?;
                 }

@@ -351,23 +351,21 @@ impl Session {
     pub fn without(&self, person: &PersonId, now: Timestamp) -> (Self, SessionChange) {
         let mut session = self.clone();
         session.people.remove(person);
-        session.unsaved.remove(person);
         let mut events = session.new_events();
         events.add_always(now, EventKind::PersonRemoved);
+        // With the time of the last operation, because a deletion does not keep a session longer.
         let change = SessionChange {
             events: events.events,
             ..session.snapshot()
         };
         session.apply(&change);
-        // A deletion is not an activity that keeps the session longer.
-        session.active = self.active;
         (session, change)
     }
 
     /// Applies a change that an operation returned, after it was written if it is urgent.
     pub fn apply(&mut self, change: &SessionChange) {
         self.active = self.active.max(change.active);
-        self.frame = change.frame.or(self.frame);
+        self.frame = change.frame;
         if let Some(revision) = &change.revision {
             self.revision.clone_from(revision);
         }

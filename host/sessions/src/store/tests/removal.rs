@@ -24,6 +24,8 @@ fn removed_person_is_nowhere() {
     fixture.store.end(quoted, at(12)).unwrap();
     fixture.create("office");
     let numbers = fixture.numbers(seen);
+    let mut news = fixture.store.subscribe(seen).unwrap();
+    news.mark_unchanged();
     assert!(is_on_disk(fixture.folder.path(), "李雷"));
     assert_eq!(
         fixture
@@ -32,6 +34,7 @@ fn removed_person_is_nowhere() {
             .unwrap(),
         3
     );
+    assert!(news.has_changed().unwrap());
     for is_restarted in [false, true] {
         if is_restarted {
             fixture.restart();
