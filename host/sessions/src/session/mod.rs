@@ -95,7 +95,7 @@ impl SessionError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::OutOfOrder { .. } => "out_of_order",
-            Self::Ended(_) => "ended",
+            Self::Ended(_) => "session_ended",
         }
     }
 }

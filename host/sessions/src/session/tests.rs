@@ -161,7 +161,7 @@ fn ended_session_refuses_frames() {
         .unwrap_err();
     assert_eq!(
         (error.code(), error),
-        ("ended", SessionError::Ended(at(50)))
+        ("session_ended", SessionError::Ended(at(50)))
     );
     assert_eq!(session.session.end(at(70)), None);
     // A teacher corrects the list after the lesson.

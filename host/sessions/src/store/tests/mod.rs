@@ -175,9 +175,9 @@ fn session_has_one_life() {
     assert!(fixture.store.end(id, at(30)).unwrap().is_empty());
     let mark = fixture.store.removal_mark();
     let refused = fixture.store.observe(id, frame(40, &["a"]), mark, at(40));
-    assert_eq!(refused.unwrap_err().code(), "ended");
+    assert_eq!(refused.unwrap_err().code(), "session_ended");
     let refused = fixture.store.check_next(id, None, at(40));
-    assert_eq!(refused.unwrap_err().code(), "ended");
+    assert_eq!(refused.unwrap_err().code(), "session_ended");
     fixture.store.delete(id).unwrap();
     assert!(files(fixture.folder.path()).is_empty());
     let gone = fixture.store.delete(id).unwrap_err();
