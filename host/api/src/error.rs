@@ -18,8 +18,9 @@ use rostro_service::executor::ExecutorError;
 use rostro_service::people::PeopleError;
 use rostro_service::types::{
     DatabaseFailure, GalleryError, GroupsError, PendingCause, PendingChange, RunError,
+    SessionError, SessionStoreError,
 };
-use rostro_service::{RevisionError, ServiceError};
+use rostro_service::{RevisionError, ServiceError, SessionRequestError};
 
 use crate::request::headers::X_ROSTRO_PIPELINE;
 
@@ -235,6 +236,54 @@ impl ApiError {
         )
     }
 
+    /// Returns the error for a group that does not exist. The name is shortened, because it may be
+    /// any text of the caller.
+    pub(crate) fn unknown_group(name: &str) -> Self {
+        let shown: String = name.chars().take(128).collect();
+        let message = format!("There is no group '{shown}'.");
+        Self::new(StatusCode::NOT_FOUND, "unknown_group", message).with("group", shown)
+    }
+
+    /// Returns the error for a session that is not stored.
+    pub(crate) fn unknown_session() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown_session",
+            "There is no session of this id. It may have been deleted; create one with POST \
+             /v1/sessions.",
+        )
+    }
+
+    /// Returns the error for a key without one of these scopes.
+    pub(crate) fn scope_missing(scopes: &[&str]) -> Self {
+        let message = format!(
+            "The key is not good for this; it needs the scope '{}'.",
+            scopes.join("' or '")
+        );
+        Self::new(StatusCode::FORBIDDEN, "scope_missing", message).with("scope", scopes.join(","))
+    }
+
+    /// Converts an error of a request about a session.
+    pub(crate) fn of_session(error: SessionRequestError) -> Self {
+        match error {
+            SessionRequestError::Store(error) => of_session_store(&error),
+            SessionRequestError::OtherOwner => Self::new(
+                StatusCode::FORBIDDEN,
+                "session_of_other_key",
+                "Another API key created this session; use that key.",
+            ),
+            SessionRequestError::UnknownGroup(group) => Self::unknown_group(&group),
+            SessionRequestError::UnknownPerson => Self::unknown_person(),
+            error @ SessionRequestError::Ahead { .. } => Self::bad_request(
+                "invalid_option",
+                format!("The frame cannot be taken: {error}."),
+            )
+            .with("parameter", "at"),
+            SessionRequestError::Recognition(error) => Self::of_revision(error),
+            SessionRequestError::Service(error) => Self::of_service(error),
+        }
+    }
+
     /// Converts an error of the service.
     pub(crate) fn of_service(error: ServiceError) -> Self {
         match error {
@@ -262,6 +311,7 @@ impl ApiError {
             ) => unchanged("id_taken", error),
             ServiceError::People(PeopleError::Gallery(error)) => of_gallery(&error),
             ServiceError::People(PeopleError::Groups(error)) => of_groups(&error),
+            ServiceError::People(PeopleError::Sessions(error)) => of_session_store(&error),
             ServiceError::People(error @ PeopleError::Index(_)) => Self::unexpected(error),
         }
     }
@@ -273,13 +323,15 @@ impl ApiError {
                 PeopleError::Gallery(GalleryError::Database(failure))
                 | PeopleError::Groups(GroupsError::Database(failure)),
             ) => of_database(&failure),
-            ServiceError::People(error @ (PeopleError::Gallery(_) | PeopleError::Groups(_))) => {
-                Self::internal(
-                    "deletion_failed",
-                    "The person could not be deleted completely; delete them again.",
-                    error,
-                )
-            }
+            ServiceError::People(
+                error @ (PeopleError::Gallery(_)
+                | PeopleError::Groups(_)
+                | PeopleError::Sessions(_)),
+            ) => Self::internal(
+                "deletion_failed",
+                "The person could not be deleted completely; delete them again.",
+                error,
+            ),
             other => Self::of_service(other),
         }
     }
@@ -313,6 +365,35 @@ impl ApiError {
                 error,
             ),
         }
+    }
+}
+
+fn of_session_store(error: &SessionStoreError) -> ApiError {
+    let refused = |status| {
+        let mut message = error.to_string();
+        if let Some(first) = message.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        ApiError::new(status, error.code(), format!("{message}."))
+    };
+    match error {
+        SessionStoreError::Unknown(_) => ApiError::unknown_session(),
+        SessionStoreError::TooManySessions { .. } | SessionStoreError::PersonRemoved => {
+            refused(StatusCode::CONFLICT)
+        }
+        SessionStoreError::Refused(SessionError::OutOfOrder { last }) => {
+            refused(StatusCode::CONFLICT).with("last_frame", to_json(last))
+        }
+        SessionStoreError::Refused(SessionError::Ended(_)) => refused(StatusCode::GONE),
+        error if is_disk_full(error) => ApiError::disk_full(
+            "The disk of the sessions is full; nothing was changed.",
+            error,
+        ),
+        SessionStoreError::Io { .. } | SessionStoreError::Tombstones(_) => ApiError::internal(
+            error.code(),
+            "The session could not be read or written; nothing was changed.",
+            error,
+        ),
     }
 }
 

@@ -38,11 +38,11 @@ pub fn app(
     traffic: &Traffic,
 ) -> (Router, Router) {
     let app = App::new(service, limits, traffic.clone());
-    let require = |routes: OpenApiRouter<App>, scope| {
+    let require = |routes: OpenApiRouter<App>, scopes| {
         let required = RequireScope {
             auth: auth.clone(),
             browsers: browsers.clone(),
-            scope,
+            scopes,
         };
         routes.route_layer(from_fn_with_state(required, authenticate))
     };
@@ -73,14 +73,20 @@ pub fn app(
     )
 }
 
-/// Returns every documented route. `require` adds the check of a scope to routes.
+/// Returns every documented route. `require` adds the check for one of some scopes to routes.
 fn documented_routes(
-    require: &dyn Fn(OpenApiRouter<App>, Scope) -> OpenApiRouter<App>,
+    require: &dyn Fn(OpenApiRouter<App>, &'static [Scope]) -> OpenApiRouter<App>,
 ) -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .merge(require(public::recognition_routes(), Scope::Recognise))
-        .merge(require(public::enrollment_routes(), Scope::Enrol))
-        .merge(require(public::management_routes(), Scope::Manage))
+        .merge(require(public::recognition_routes(), &[Scope::Recognise]))
+        .merge(require(public::enrollment_routes(), &[Scope::Enrol]))
+        .merge(require(public::management_routes(), &[Scope::Manage]))
+        .merge(require(public::session_feed_routes(), &[Scope::Recognise]))
+        .merge(require(public::attendance_routes(), &[Scope::Attend]))
+        .merge(require(
+            public::session_end_routes(),
+            &[Scope::Recognise, Scope::Attend],
+        ))
         .routes(routes!(public::health::healthz))
         .routes(routes!(public::health::readyz))
 }

@@ -2,6 +2,7 @@
 //!
 //! Modules, along the way of a request:
 //!
+//! - `streams`, `sessions`: frames in their order, and the presence that they show,
 //! - [`executor`]: admission, fair queueing, worker threads and deadlines,
 //! - `recognize`, `analyze`, `enroll`: an image's way to the sandbox and back,
 //! - [`people`]: the stored people and their indices, one for each embedding contract,
@@ -11,7 +12,7 @@
 //! - `error` and [`types`]: the error of a request, and plain data for callers of this crate.
 //!
 //! Place in the workspace: `rostro` → `api` → **`service`** → `sandbox` → {`inference`, `models`};
-//! the service also uses `gallery` and `index`, and every crate uses `common`. It decides nothing
+//! the service also uses `gallery`, `index` and `sessions`, and every crate uses `common`. It decides nothing
 //! about a face itself: the pipeline's vision finds faces, and the policy names them.
 
 mod analyze;
@@ -24,6 +25,7 @@ pub mod executor;
 mod manage;
 pub mod people;
 mod recognize;
+mod sessions;
 mod streams;
 pub mod transfer;
 pub mod types;
@@ -36,10 +38,12 @@ use bytes::Bytes;
 use tokio::sync::{Mutex, Semaphore};
 
 use rostro_sandbox::review::Review;
+use rostro_sessions::SessionStore;
 
 use crate::deployment::{Deployment, Outcome, ReadyRevision};
 use crate::executor::{Client, Executor, RequestContext};
 use crate::people::People;
+use crate::sessions::Sessions;
 use crate::streams::Streams;
 
 pub use analyze::{Analyses, Comparison, FacePair};
@@ -48,6 +52,7 @@ pub use enroll::{EnrollRequest, Enrollment, EnrollmentWarning, Mode, PhotoIssue,
 pub use error::{RevisionError, ServiceError};
 pub use recognize::{FrameInput, Identification, Recognition, RecognizedFace, probes};
 pub use rostro_sandbox::bindings::{Candidate, Face, Purpose};
+pub use sessions::{SessionFrame, SessionRecognition, SessionRequest, SessionRequestError};
 pub use streams::Stream;
 pub use transfer::{
     ArchiveDeletions, ArchiveError, ArchiveFile, ArchiveFolder, DeletionsError, ImportOptions,
@@ -68,6 +73,7 @@ pub struct Service {
     /// Held while people are compared with each other: one comparison at a time.
     comparing: Arc<Semaphore>,
     streams: Streams,
+    sessions: Sessions,
 }
 
 /// An encoded photo as it was sent.
@@ -90,6 +96,7 @@ impl Service {
         executor: Executor,
         review: Review,
         archives: ArchiveFolder,
+        sessions: Arc<SessionStore>,
     ) -> Self {
         Self {
             deployment,
@@ -100,6 +107,7 @@ impl Service {
             archives,
             comparing: Arc::new(Semaphore::new(1)),
             streams: Streams::default(),
+            sessions: Sessions::new(sessions),
         }
     }
 
@@ -117,6 +125,11 @@ impl Service {
     #[must_use]
     pub(crate) fn deadline(&self) -> Instant {
         self.executor.deadline()
+    }
+
+    /// Waits until the service stops.
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.executor.stopping()
     }
 
     /// Returns the estimated time that a new request would wait for a worker.

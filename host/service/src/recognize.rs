@@ -92,6 +92,16 @@ pub enum Identification {
     Unknown(String),
 }
 
+impl Identification {
+    /// Returns the known person.
+    pub(crate) fn person(&self) -> Option<&Candidate> {
+        match self {
+            Self::Known { person, .. } => Some(person),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
 /// An encoded frame to recognise. Clones share the bytes.
 #[derive(Clone, Debug)]
 pub struct FrameInput {

@@ -15,3 +15,8 @@ pub use rostro_sandbox::half::Half;
 pub use rostro_sandbox::pipeline::revision::Revision;
 pub use rostro_sandbox::review::Review;
 pub use rostro_sandbox::types::{Analysis, AnalyzedFace};
+pub use rostro_sessions::{
+    Attendance, CorrectedStatus, Correction, CorrectionRequest, EventId, FramePosition,
+    PresenceRule, PresenceStatus, SessionError, SessionEvent, SessionId, SessionStoreError,
+    SessionSummary, SessionView, StreamName, UncertainReason, attendance_csv,
+};

@@ -21,6 +21,9 @@ pub enum SessionStoreError {
     /// The person was deleted while the request ran.
     #[error("cannot correct the attendance: the person was deleted meanwhile")]
     PersonRemoved,
+    /// The deleted people cannot be read.
+    #[error("cannot read which people were deleted: {0}")]
+    Tombstones(#[source] io::Error),
     /// The session refuses the operation.
     #[error(transparent)]
     Refused(#[from] SessionError),
@@ -46,7 +49,7 @@ impl SessionStoreError {
             Self::TooManySessions { .. } => "too_many_sessions",
             Self::PersonRemoved => "person_removed",
             Self::Refused(error) => error.code(),
-            Self::Io { .. } => "sessions_failed",
+            Self::Tombstones(_) | Self::Io { .. } => "sessions_failed",
         }
     }
 

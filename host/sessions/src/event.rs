@@ -150,6 +150,21 @@ pub struct PolicyEvent {
 }
 
 impl EventKind {
+    /// Returns the name of the kind, as in JSON.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Arrived { .. } => "arrived",
+            Self::Late { .. } => "late",
+            Self::Corrected { .. } => "corrected",
+            Self::Policy(_) => "policy",
+            Self::PersonRemoved => "person_removed",
+            Self::TooManyEvents => "too_many_events",
+            Self::Ended => "ended",
+        }
+    }
+
     /// Returns the person that the event is about.
     #[must_use]
     pub fn person(&self) -> Option<&PersonId> {
@@ -277,6 +292,7 @@ mod tests {
                 event.id, event.id.number
             );
             assert_eq!(text, format!("{start}{json}}}"));
+            assert!(json.starts_with(&format!("\"kind\":\"{}\"", event.kind.name())));
             assert_eq!(serde_json::from_str::<SessionEvent>(&text).unwrap(), event);
         }
     }

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Allowed values of `seen`.
 const SEEN: RangeInclusive<u32> = 1..=1000;
@@ -13,11 +14,17 @@ const WITHIN_S: RangeInclusive<u64> = 1..=86_400;
 
 /// Rule of a session. A person is present when they were named in [`PresenceRule::seen`] frames
 /// within [`PresenceRule::within`], and late if that came after [`PresenceRule::late_after`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "RuleFields", into = "RuleFields")]
 pub struct PresenceRule {
+    /// Frames that must name a person.
+    #[schema(minimum = 1, maximum = 1000, default = 2, required = false)]
     seen: u32,
+    /// Longest time between the first and the last of them, in seconds.
+    #[schema(minimum = 1, maximum = 86_400, default = 60, required = false)]
     within_s: u64,
+    /// Time after which an arrival is late.
+    #[schema(value_type = Option<String>, format = DateTime)]
     late_after: Option<Timestamp>,
 }
 

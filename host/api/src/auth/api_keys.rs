@@ -3,9 +3,11 @@
 //! Without a file of keys, every client may recognise and enrol, as with the replaced service, and
 //! no client may manage people.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -32,16 +34,19 @@ pub(crate) enum Scope {
     Enrol,
     /// Listing, reading and deleting people.
     Manage,
+    /// Reading and correcting the attendance of sessions.
+    Attend,
 }
 
 impl Scope {
-    const ALL: [Self; 3] = [Self::Recognise, Self::Enrol, Self::Manage];
+    const ALL: [Self; 4] = [Self::Recognise, Self::Enrol, Self::Manage, Self::Attend];
 
     fn name(self) -> &'static str {
         match self {
             Self::Recognise => "recognise",
             Self::Enrol => "enrol",
             Self::Manage => "manage",
+            Self::Attend => "attend",
         }
     }
 }
@@ -50,10 +55,16 @@ impl Scope {
 #[derive(Debug)]
 pub struct Scopes(Vec<Scope>);
 
+impl Scopes {
+    fn has_any(&self, scopes: &[Scope]) -> bool {
+        scopes.iter().any(|scope| self.0.contains(scope))
+    }
+}
+
 impl SecretEntry for Scopes {
     const NAMES: [&'static str; 2] = ["key", "API keys"];
     const LINE: &'static str =
-        "NAME:SCOPES:KEY for each caller, with recognise, enrol and manage as scopes";
+        "NAME:SCOPES:KEY for each caller, with recognise, enrol, manage and attend as scopes";
 
     fn read(rest: &str) -> Result<(Self, &str), &'static str> {
         let (scopes, key) = rest.split_once(':').ok_or("there are no two `:` in it")?;
@@ -90,16 +101,15 @@ impl ApiKeyAuth {
             .and_then(|key| keys.owner(key))
     }
 
-    /// Returns the name of a key that has the scope. Returns `None` if no key is needed.
+    /// Returns the name of a key that has one of the scopes. Returns `None` if no key is needed.
     fn authorize(
         &self,
         key: Option<&Owner<Scopes>>,
-        scope: Scope,
+        scopes: &[Scope],
     ) -> Result<Option<Arc<str>>, ApiError> {
         if self.0.is_none() {
-            return match scope {
-                Scope::Recognise | Scope::Enrol => Ok(None),
-                Scope::Manage => {
+            return match scopes {
+                [Scope::Manage] => {
                     let message = "People are managed here only by callers with a key, and the \
                                    service has no keys. Use the admin interface, or configure \
                                    --api-keys.";
@@ -109,19 +119,14 @@ impl ApiKeyAuth {
                         message,
                     ))
                 }
+                _ => Ok(None),
             };
         }
         match key {
-            Some(key) if key.entry.0.contains(&scope) => Ok(Some(Arc::clone(&key.name))),
+            Some(key) if key.entry.has_any(scopes) => Ok(Some(Arc::clone(&key.name))),
             Some(_) => {
-                let message = format!(
-                    "The key is not good for this; it needs the scope '{}'.",
-                    scope.name()
-                );
-                Err(
-                    ApiError::new(StatusCode::FORBIDDEN, "scope_missing", message)
-                        .with("scope", scope.name()),
-                )
+                let names: Vec<&str> = scopes.iter().map(|scope| scope.name()).collect();
+                Err(ApiError::scope_missing(&names))
             }
             None => {
                 let message = "A key is needed: 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.";
@@ -135,12 +140,33 @@ impl ApiKeyAuth {
     }
 }
 
-/// State of [`authenticate`]: the scope that some routes require.
+/// Caller of a route of sessions.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionCaller {
+    /// Name of the key; none if the service runs without keys.
+    pub name: Option<String>,
+    /// Whether the caller may act on sessions of other keys.
+    pub can_attend: bool,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SessionCaller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let key = parts.extensions.get::<Arc<Owner<Scopes>>>();
+        Ok(Self {
+            name: key.map(|key| key.name.to_string()),
+            can_attend: key.is_none_or(|key| key.entry.has_any(&[Scope::Attend])),
+        })
+    }
+}
+
+/// State of [`authenticate`]: the scopes of which some routes require one.
 #[derive(Clone, Debug)]
 pub(crate) struct RequireScope {
     pub auth: ApiKeyAuth,
     pub browsers: BrowserAccess,
-    pub scope: Scope,
+    pub scopes: &'static [Scope],
 }
 
 /// Middleware that finds the key of a request, so that the log line names it even if the request is
@@ -171,10 +197,10 @@ pub(crate) async fn authenticate(
     }
     let key = request.extensions().get::<Arc<Owner<Scopes>>>();
     // Without keys, no client of this port may manage people.
-    let can_manage = key.is_some_and(|key| key.entry.0.contains(&Scope::Manage));
+    let can_manage = key.is_some_and(|key| key.entry.has_any(&[Scope::Manage]));
     let name = required
         .auth
-        .authorize(key.map(Arc::as_ref), required.scope)?;
+        .authorize(key.map(Arc::as_ref), required.scopes)?;
     let who = name
         .as_ref()
         .map_or_else(|| "anybody".to_owned(), |name| format!("key {name}"));
@@ -214,7 +240,7 @@ mod tests {
         headers: &HeaderMap,
         scope: Scope,
     ) -> Result<Option<Arc<str>>, &'static str> {
-        auth.authorize(auth.find_key(headers).as_deref(), scope)
+        auth.authorize(auth.find_key(headers).as_deref(), &[scope])
             .map_err(|error| error.code)
     }
 
@@ -276,9 +302,26 @@ mod tests {
         let auth = ApiKeyAuth::new(None);
         let result = |scope| authorize(&auth, &HeaderMap::new(), scope);
         assert_eq!(
-            [Scope::Recognise, Scope::Enrol, Scope::Manage].map(result),
-            [Ok(None), Ok(None), Err("keys_required")]
+            Scope::ALL.map(result),
+            [Ok(None), Ok(None), Err("keys_required"), Ok(None)]
         );
+    }
+
+    #[test]
+    fn one_of_several_scopes_suffices() {
+        let auth = keys(FILE).unwrap();
+        let result = |key: &str, scopes: &[Scope]| {
+            let key = auth.find_key(&headers("x-api-key", key));
+            auth.authorize(key.as_deref(), scopes)
+                .map_err(|error| error.message)
+        };
+        let either = [Scope::Recognise, Scope::Attend];
+        assert_eq!(
+            result("0123456789abcdef", &either),
+            Ok(Some("camera".into()))
+        );
+        let refusal = "The key is not good for this; it needs the scope 'recognise' or 'attend'.";
+        assert_eq!(result("fedcba9876543210", &either), Err(refusal.to_owned()));
     }
 
     #[test]

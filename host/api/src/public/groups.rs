@@ -14,7 +14,6 @@ use super::openapi::{
 use super::responses::{parse_person, run_blocking};
 use crate::error::ApiError;
 use crate::request::extract::PathParams;
-use crate::request::group::unknown_group;
 use crate::state::App;
 
 /// All groups.
@@ -101,7 +100,7 @@ pub(super) async fn show(
         .service
         .group_members(&group)
         .map_err(ApiError::of_service)?
-        .ok_or_else(|| unknown_group(&name))?;
+        .ok_or_else(|| ApiError::unknown_group(&name))?;
     let mut people: Vec<String> = members.iter().map(ToString::to_string).collect();
     people.sort();
     Ok(Json(GroupAnswer {
@@ -192,7 +191,11 @@ pub(super) async fn remove(
             .map_err(ApiError::of_service)
     })
     .await?;
-    Ok(Json(changed.ok_or_else(|| unknown_group(&name))?.into()))
+    Ok(Json(
+        changed
+            .ok_or_else(|| ApiError::unknown_group(&name))?
+            .into(),
+    ))
 }
 
 fn parse_group(name: &str) -> Result<GroupId, ApiError> {

@@ -11,6 +11,7 @@ pub(crate) mod pages;
 mod people;
 mod recognize;
 mod responses;
+mod sessions;
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -48,4 +49,27 @@ pub(crate) fn management_routes() -> OpenApiRouter<App> {
         .routes(routes!(groups::show, groups::delete))
         .routes(routes!(groups::add, groups::remove));
     refuse_unknown(routes)
+}
+
+/// Routes that create sessions and take their frames.
+pub(crate) fn session_feed_routes() -> OpenApiRouter<App> {
+    let routes = OpenApiRouter::new()
+        .routes(routes!(sessions::create))
+        .routes(routes!(sessions::frames::take));
+    refuse_unknown(routes)
+}
+
+/// Routes that read and correct the attendance of sessions.
+pub(crate) fn attendance_routes() -> OpenApiRouter<App> {
+    let routes = OpenApiRouter::new()
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::show, sessions::correct))
+        .routes(routes!(sessions::attendance))
+        .routes(routes!(sessions::events::list));
+    refuse_unknown(routes)
+}
+
+/// Routes that end sessions.
+pub(crate) fn session_end_routes() -> OpenApiRouter<App> {
+    refuse_unknown(OpenApiRouter::new().routes(routes!(sessions::end)))
 }

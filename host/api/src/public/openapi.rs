@@ -31,6 +31,11 @@ use crate::error::ErrorAnswer;
             name = "manage",
             description = "People and groups. Scope `manage`, or the admin interface."
         ),
+        (
+            name = "sessions",
+            description = "Who is present in the frames of a stream. Scope `recognise` creates \
+                           sessions and sends frames, `attend` reads and corrects."
+        ),
         (name = "health", description = "Health of the service."),
     )
 )]
@@ -61,13 +66,14 @@ impl Modify for ApiKeySecurity {
 
 /// Description of each error status. The `code` in an answer names the exact error.
 #[rustfmt::skip]
-const ERRORS: [(u16, &str); 12] = [
+const ERRORS: [(u16, &str); 13] = [
     (400, "The request is not valid: a parameter, the path, the body, or an image in it."),
     (401, "A key is needed."),
     (403, "The key lacks the scope, or the service has no keys."),
-    (404, "There is no such person or group."),
+    (404, "There is no such person, group or session."),
     (408, "The body arrived too slowly: below 64 KiB/s after 10 s, or for more than 10 minutes."),
     (409, "Stored data conflicts with the request, or cannot be used for it."),
+    (410, "The session ended."),
     (413, "The body, the bytes of an image or its pixels are over a limit."),
     (415, "The content type is not supported."),
     (500, "The pipeline or the service failed; the log has the cause."),
@@ -128,6 +134,8 @@ error_groups! {
     LeaseErrors: [503];
     /// Errors of a path that names a person or group.
     NotFoundErrors: [404];
+    /// Errors of a frame of a session, besides those of a body.
+    SessionFrameErrors: [404, 409, 410, 507];
 }
 
 /// Image as the body itself: JPEG, PNG, WebP, BMP, GIF or TIFF.
@@ -153,6 +161,20 @@ pub(crate) struct FrameForm {
     group: Option<String>,
     /// Alias of `group`, ignored as long as no groups exist.
     schedule_id: Option<String>,
+}
+
+/// Form of `POST /v1/sessions/{id}/frames`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only described: forms are read part by part")]
+pub(crate) struct SessionFrameForm {
+    /// JPEG, PNG, WebP, BMP, GIF or TIFF.
+    #[schema(value_type = String, format = Binary)]
+    image: Vec<u8>,
+    /// Number of the frame, above that of the frame before.
+    seq: Option<u64>,
+    /// Time at which the frame was taken, RFC 3339.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    at: Option<String>,
 }
 
 /// Form of `POST /v1/detect` and `POST /v1/embeddings`.

@@ -97,6 +97,10 @@ struct FaceAnswer {
     similarity: Option<f32>,
     /// Reason why the face is unknown. Null if it is known.
     reason: Option<String>,
+    /// Number of the face's track in the session, which stays the same from frame to frame. Absent
+    /// outside of a session, and if the pipeline does not track.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    track: Option<u32>,
     /// The detector's confidence, 0 to 1.
     det_score: f32,
     /// Left, upper, right and lower edge in pixels of the upright image.
@@ -244,7 +248,7 @@ fn preference(headers: &HeaderMap) -> Result<Preference, ApiError> {
 }
 
 impl FrameAnswer {
-    fn of(recognition: Recognition, id: &RequestId) -> Self {
+    pub(super) fn of(recognition: Recognition, id: &RequestId) -> Self {
         Self {
             recognized_faces: recognition.faces.into_iter().map(FaceAnswer::of).collect(),
             frame: FrameSize {
@@ -272,9 +276,9 @@ impl FaceAnswer {
     fn of(recognized: RecognizedFace) -> Self {
         let RecognizedFace {
             face,
+            track,
             candidates,
             identification,
-            ..
         } = recognized;
         let nearest = candidates.first().map(|candidate| candidate.similarity);
         let (identity, confidence, similarity, reason) = match identification {
@@ -294,6 +298,7 @@ impl FaceAnswer {
             confidence,
             similarity,
             reason,
+            track,
             det_score: face.score,
             bbox: [bounds.x1, bounds.y1, bounds.x2, bounds.y2],
             landmarks: face

@@ -1,11 +1,17 @@
-//! Extractors of path and query. Their errors are JSON, and axum's own are plain text.
+//! Extractors of path, query and JSON. Their errors are JSON, and axum's own are plain text.
 
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
+use crate::request::body::{self, BodyLimit};
+use crate::state::App;
+
+/// Largest JSON body in bytes.
+const MAX_JSON: usize = 64 << 10;
 
 /// Parameters of a query.
 #[derive(Debug)]
@@ -39,5 +45,31 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathPar
         let Path(parameters) =
             path.map_err(|error| ApiError::bad_request("invalid_path", error.body_text()))?;
         Ok(Self(parameters))
+    }
+}
+
+/// Body in JSON.
+#[derive(Debug)]
+pub(crate) struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
+        let content_type = request.headers().get(CONTENT_TYPE);
+        let is_json = content_type
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split(';').next())
+            .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"));
+        if !is_json {
+            return Err(ApiError::unsupported_media_type("application/json"));
+        }
+        let limit = BodyLimit::Form(MAX_JSON);
+        let body = body::read(request.into_body(), &app.limits.memory, limit).await?;
+        serde_json::from_slice(&body.into_bytes())
+            .map(Self)
+            .map_err(|error| {
+                ApiError::bad_request("invalid_body", format!("The body is not valid: {error}."))
+            })
     }
 }

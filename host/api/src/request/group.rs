@@ -1,6 +1,6 @@
 //! Group to which a caller restricts a search, from query and form.
 
-use axum::http::{StatusCode, Uri};
+use axum::http::Uri;
 
 use rostro_service::types::{GroupIndex, Members};
 
@@ -84,20 +84,10 @@ impl GroupChoice {
             let members = groups.members(&id)?;
             Some((id.to_string(), members))
         });
-        found.map(Some).ok_or_else(|| unknown_group(&name))
+        found
+            .map(Some)
+            .ok_or_else(|| ApiError::unknown_group(&name))
     }
-}
-
-/// Returns the error for a group that does not exist. The name is shortened, because it may be any
-/// text of the caller.
-pub(crate) fn unknown_group(name: &str) -> ApiError {
-    let shown: String = name.chars().take(128).collect();
-    ApiError::new(
-        StatusCode::NOT_FOUND,
-        "unknown_group",
-        format!("There is no group '{shown}'."),
-    )
-    .with("group", shown)
 }
 
 fn invalid(message: &str) -> ApiError {

@@ -40,6 +40,7 @@ pub(crate) fn refuse_unknown<S: Clone + Send + Sync + 'static>(
             (Method::GET, &item.get),
             (Method::PUT, &item.put),
             (Method::POST, &item.post),
+            (Method::PATCH, &item.patch),
             (Method::DELETE, &item.delete),
         ];
         for (method, operation) in operations {

@@ -113,6 +113,11 @@ impl Tombstones {
         })
     }
 
+    /// Returns true if a person was deleted. They may have been enrolled again since.
+    pub fn has(&self, id: &PersonId) -> bool {
+        self.of(id).next().is_some()
+    }
+
     /// Returns true if a person was deleted after an archive was made.
     pub fn is_deleted_since(&self, id: &PersonId, origin: &ArchiveOrigin) -> bool {
         !self.is_empty()

@@ -116,6 +116,12 @@ pub(crate) struct ServeArgs {
     /// [default: 730]
     #[arg(long, env = "ROSTRO_KEEP_AUDIT", value_name = "DAYS", value_parser = number::<u32>, allow_negative_numbers = true)]
     pub(super) keep_audit: Option<u32>,
+    /// Days to keep a session after its end, with its attendance [default: 30]
+    #[arg(long, env = "ROSTRO_KEEP_SESSIONS", value_name = "DAYS", value_parser = number::<u32>, allow_negative_numbers = true)]
+    pub(super) keep_sessions: Option<u32>,
+    /// Open sessions of one API key at most [default: 200]
+    #[arg(long, env = "ROSTRO_MAX_SESSIONS", value_name = "N", value_parser = number::<usize>, allow_negative_numbers = true)]
+    pub(super) max_sessions: Option<usize>,
     /// Folder for compiled components [default: compiled in the state folder]
     ///
     /// Only this service may write into it, because the files are native code.

@@ -32,6 +32,7 @@ use rostro_sandbox::limits::{LimitError, Limits};
 use rostro_sandbox::pipeline::stage::Tuning;
 use rostro_sandbox::review::Review;
 use rostro_service::deployment::{ConfiguredTexts, FolderAction};
+use rostro_sessions::SessionLimits;
 
 use args::{FramePrecision, Search};
 use sizing::TooLittleMemory;
@@ -74,6 +75,8 @@ pub(crate) struct Config {
     pub wait_for_lock: Duration,
     /// Days for which lines of the audit log are kept.
     pub keep_audit: u32,
+    /// Limits of sessions.
+    pub sessions: SessionLimits,
     /// Folder of compiled components; by default it lies in the state folder.
     pub compiled: Option<PathBuf>,
     /// Address of the admin interface.
@@ -406,6 +409,17 @@ impl ServeArgs {
             keep_audit: match this.keep_audit.unwrap_or(730) {
                 days @ 1..=36_500 => days,
                 days => return Err(range("keep-audit", days, "between 1 and 36500 days")),
+            },
+            sessions: SessionLimits {
+                keep_days: match this.keep_sessions.unwrap_or(30) {
+                    days @ 1..=36_500 => days,
+                    days => return Err(range("keep-sessions", days, "between 1 and 36500 days")),
+                },
+                open_per_owner: match this.max_sessions.unwrap_or(200) {
+                    most @ 1..=10_000 => most,
+                    most => return Err(range("max-sessions", most, "between 1 and 10000")),
+                },
+                ..SessionLimits::default()
             },
             compiled: this.compiled,
             admin,

@@ -126,6 +126,14 @@ fn out_of_range_error_names_range() {
             "keep-audit = 0",
             "keep-audit is 0; it must be between 1 and 36500 days",
         ),
+        (
+            "keep-sessions = 0",
+            "keep-sessions is 0; it must be between 1 and 36500 days",
+        ),
+        (
+            "max-sessions = 0",
+            "max-sessions is 0; it must be between 1 and 10000",
+        ),
         ("workers = 0", "workers is 0; it must be between 1 and 1024"),
         (
             "workers = 1025",

@@ -1,9 +1,11 @@
 //! Assembly of the service: opens gallery, state and models, and stages the configured pipeline.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
+
+use jiff::Timestamp;
 
 use rostro_common::cancel::CancelScope;
 use rostro_common::cores::Cores;
@@ -24,6 +26,7 @@ use rostro_service::deployment::{Configured, Deployment, OpenError, RevisionBuil
 use rostro_service::executor::Executor;
 use rostro_service::people::{People, ViewReport};
 use rostro_service::{ArchiveFolder, Service};
+use rostro_sessions::SessionStore;
 
 use super::ServeError;
 use crate::allocator;
@@ -52,11 +55,9 @@ pub(super) fn assemble(
     let engine = Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&compiled))
         .map_err(ServeError::Engine)?;
     let engine = engine.with_memory(config.guest_bytes);
-    let people = Arc::new(People::new(
-        Arc::clone(&store),
-        config.search,
-        cores.clone(),
-    ));
+    let sessions = Arc::new(open_sessions(config, state.folder())?);
+    let people = People::new(Arc::clone(&store), config.search, cores.clone());
+    let people = Arc::new(people.with_sessions(Arc::clone(&sessions)));
     let builder = RevisionBuilder {
         engine,
         onnx,
@@ -112,6 +113,13 @@ pub(super) fn assemble(
     report_sizes(config);
     report_gallery(&report, &people.left_alone(), config);
     live.report_if_all_people_are_lost();
+    let removed = people.remove_deleted_from_sessions()?;
+    if removed > 0 {
+        tracing::info!(
+            people = removed,
+            "removed from sessions, because they were deleted"
+        );
+    }
     if let Some(folder) = &config.pipelines {
         deployment.watch(folder, config.pipelines_action)?;
     }
@@ -129,6 +137,7 @@ pub(super) fn assemble(
             executor.clone(),
             config.review,
             archives,
+            sessions,
         ),
         deployment,
         executor,
@@ -177,6 +186,16 @@ fn open_store(
     };
     let store = PostgresStore::open_node(database, node, config.fleet.clone())?;
     Ok((Arc::new(store), state))
+}
+
+/// Opens the sessions, and logs the damaged ones.
+fn open_sessions(config: &Config, state_folder: &Path) -> Result<SessionStore, ServeError> {
+    let (sessions, damaged) = SessionStore::open(state_folder, config.sessions)?;
+    for journal in damaged {
+        tracing::error!("{journal}");
+    }
+    sessions.sweep(Timestamp::now())?;
+    Ok(sessions)
 }
 
 /// Logs the quarantined files that can be restored.

@@ -76,3 +76,22 @@ pub(super) async fn drop_outdated_streams(service: Weak<Service>) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
+
+/// Writes counts of sessions and deletes expired ones, every ten seconds.
+pub(super) async fn maintain_sessions(service: Weak<Service>) {
+    let mut failed = false;
+    loop {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let Some(service) = service.upgrade() else {
+            return;
+        };
+        let maintained = tokio::task::spawn_blocking(move || service.maintain_sessions()).await;
+        let result = maintained.unwrap_or(Ok(()));
+        if let Err(error) = &result
+            && !failed
+        {
+            tracing::error!("cannot write the counts of sessions: {error}");
+        }
+        failed = result.is_err();
+    }
+}

@@ -29,9 +29,12 @@ use rostro_models::runtime::RuntimeError;
 use rostro_sandbox::pipeline::self_test::SelfTestFolderError;
 use rostro_service::deployment::{OpenError, StateError};
 use rostro_service::people::PeopleError;
+use rostro_service::types::SessionStoreError;
 
 use self::assemble::assemble;
-use self::background::{drop_outdated_streams, follow_changes, maintain_audit_log};
+use self::background::{
+    drop_outdated_streams, follow_changes, maintain_audit_log, maintain_sessions,
+};
 use self::reload::{Reload, reload_on_hangup};
 use self::signals::{SignalKind, SignalStream, stop_on_signals};
 use crate::config::{Address, AdminAddress, Config, ServeArgs, Source};
@@ -106,9 +109,12 @@ pub(crate) enum ServeError {
     /// The gallery cannot be used.
     #[error(transparent)]
     Gallery(#[from] GalleryError),
-    /// The node cannot join the fleet.
+    /// The node cannot join the fleet, or deleted people cannot be removed from the sessions.
     #[error(transparent)]
     Join(#[from] PeopleError),
+    /// The sessions cannot be used.
+    #[error(transparent)]
+    Sessions(#[from] SessionStoreError),
     /// The address is in use, or belongs to another machine.
     #[error("cannot listen on {address}: {cause}; choose another address with {flag}")]
     Listen {
@@ -232,7 +238,7 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             Arc::downgrade(&deployment),
             shutdown.clone(),
         ));
-        let enrolled = Arc::clone(service.people());
+        let (enrolled, sessions) = (Arc::clone(service.people()), Arc::clone(service.sessions()));
         let service = Arc::new(service);
         let (app, people) = rostro_api::app(
             Arc::clone(&service),
@@ -260,6 +266,7 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             people,
         ));
         tokio::spawn(drop_outdated_streams(Arc::downgrade(&service)));
+        tokio::spawn(maintain_sessions(Arc::downgrade(&service)));
         let in_force = Mutex::new(args);
         let reload = Reload {
             source,
@@ -284,7 +291,13 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         if !shutdown.wait(GRACE).await {
             tracing::warn!("some requests or background work did not end in time");
         }
-        let _ = tokio::task::spawn_blocking(move || enrolled.leave()).await;
+        let ended = tokio::task::spawn_blocking(move || {
+            if let Err(error) = sessions.checkpoint() {
+                tracing::error!("cannot write the counts of sessions: {error}");
+            }
+            enrolled.leave();
+        });
+        let _ = ended.await;
         Ok(())
     });
     // Does not wait for the runtime's threads, which may be inside a call that cannot be cancelled.

@@ -151,6 +151,12 @@ impl Executor {
         }
     }
 
+    /// Waits until the shutdown begins.
+    pub(crate) fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        let shutdown = self.shutdown.clone();
+        async move { shutdown.begun().await }
+    }
+
     /// Returns the deadline of a request that arrives now.
     #[must_use]
     pub(crate) fn deadline(&self) -> Instant {

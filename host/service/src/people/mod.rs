@@ -24,6 +24,7 @@ use rostro_common::sample::Sample;
 use rostro_gallery::groups::GroupsError;
 use rostro_index::{IndexError, Method};
 use rostro_sandbox::error::RunError;
+use rostro_sessions::{SessionStore, SessionStoreError};
 
 use self::views::Views;
 
@@ -44,6 +45,8 @@ pub struct People {
     method: Method,
     cores: Cores,
     views: Views,
+    /// Sessions, which forget deleted people.
+    sessions: Option<Arc<SessionStore>>,
     /// Serialises the changes of one person.
     locks: Arc<PersonLocks>,
     /// Ids of all stored people, once the store was loaded.
@@ -81,6 +84,9 @@ pub enum PeopleError {
     /// The groups cannot be read or written.
     #[error(transparent)]
     Groups(#[from] GroupsError),
+    /// The person is deleted, and their attendance is not.
+    #[error("{0}; the person's attendance may be kept still")]
+    Sessions(#[source] SessionStoreError),
     /// Another request or program was still changing the person at the deadline.
     #[error("the person is being changed by another request or program")]
     Busy,
@@ -108,8 +114,18 @@ impl People {
             method,
             cores,
             views: Views::default(),
+            sessions: None,
             locks: Arc::default(),
             stored: Mutex::default(),
+        }
+    }
+
+    /// Lets a deletion reach these sessions.
+    #[must_use]
+    pub fn with_sessions(self, sessions: Arc<SessionStore>) -> Self {
+        Self {
+            sessions: Some(sessions),
+            ..self
         }
     }
 

@@ -195,7 +195,7 @@ impl People {
                 return Ok(());
             }
             self.with_stored(|stored| stored.remove(id));
-            return Ok(self.views.apply(number, &ViewChange::Deleted(id))?);
+            return self.apply(number, &ViewChange::Deleted(id));
         };
         let mut templates_by_view = TemplatesByView::new(Vec::new());
         for view in self.views.in_use() {

@@ -2,9 +2,12 @@
 
 use std::sync::{Arc, PoisonError};
 
+use jiff::Timestamp;
+
 use rostro_common::ids::{CaseKeys, PersonId};
 use rostro_common::sample::Sample;
 use rostro_gallery::ChangeNumber;
+use rostro_sessions::SessionStoreError;
 
 use super::templates::TemplatesByView;
 use super::views::ViewChange;
@@ -100,9 +103,57 @@ impl People {
         number: ChangeNumber,
         change: &ViewChange<'_>,
     ) -> Result<(), PeopleError> {
-        self.views.apply(number, change)?;
+        self.apply(number, change)?;
         self.store.acknowledge(number);
         Ok(())
+    }
+
+    /// Applies a change to every view, and a deletion to the sessions.
+    pub(super) fn apply(
+        &self,
+        number: ChangeNumber,
+        change: &ViewChange<'_>,
+    ) -> Result<(), PeopleError> {
+        let applied = self.views.apply(number, change);
+        // After the views, so that no later frame names the person.
+        if let (ViewChange::Deleted(id), Some(sessions)) = (change, &self.sessions) {
+            sessions
+                .remove_person(id, Timestamp::now())
+                .map_err(PeopleError::Sessions)?;
+        }
+        Ok(applied?)
+    }
+
+    /// Removes people from the sessions who were deleted before this start: a crash interrupted the
+    /// deletion, or another node deleted them. Returns their number.
+    ///
+    /// Only a tombstone counts, because a person of a damaged file, or of a folder that is not
+    /// mounted, may come back.
+    ///
+    /// # Errors
+    ///
+    /// If the sessions cannot be written.
+    pub fn remove_deleted_from_sessions(&self) -> Result<usize, PeopleError> {
+        let Some(sessions) = &self.sessions else {
+            return Ok(0);
+        };
+        let mut people = sessions.people();
+        if people.is_empty() {
+            return Ok(0);
+        }
+        let tombstones = self
+            .store
+            .tombstones()
+            .map_err(|error| PeopleError::Sessions(SessionStoreError::Tombstones(error)))?;
+        people.retain(|id| tombstones.has(id));
+        let (stored, _) = self.ids()?;
+        people.retain(|id| !stored.contains(id));
+        for id in &people {
+            sessions
+                .remove_person(id, Timestamp::now())
+                .map_err(PeopleError::Sessions)?;
+        }
+        Ok(people.len())
     }
 
     /// Makes a person's templates in all views but `own_view`, before any lock is taken.

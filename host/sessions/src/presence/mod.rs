@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use jiff::Timestamp;
 use rostro_common::ids::PersonId;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::rule::PresenceRule;
 
@@ -42,7 +43,7 @@ pub struct Sightings {
 }
 
 /// A status that a user set. It is in force instead of the counted one until it is withdrawn.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Correction {
     /// The status.
     pub status: CorrectedStatus,
@@ -50,11 +51,12 @@ pub struct Correction {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// Time of the correction.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 
 /// Status that a user can set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CorrectedStatus {
     /// The person is present.
@@ -66,7 +68,7 @@ pub enum CorrectedStatus {
 }
 
 /// Status of a person in a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PresenceStatus {
     /// The rule was fulfilled in time.

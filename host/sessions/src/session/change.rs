@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::event::SessionEvent;
 use crate::presence::PersonPresence;
@@ -31,12 +32,13 @@ pub struct SessionChange {
 }
 
 /// Position of a frame in its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FramePosition {
     /// Number that the caller gave it; else the last such number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
     /// Time of the frame.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use rostro_common::ids::PersonId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::ids::{SessionId, StreamName};
 use crate::presence::{Correction, PersonPresence, PresenceStatus};
@@ -13,11 +14,13 @@ use crate::rule::PresenceRule;
 use super::{FramePosition, Session};
 
 /// A session without its people.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct SessionSummary {
     /// Id.
+    #[schema(value_type = String)]
     pub id: SessionId,
     /// Stream that the frames come from.
+    #[schema(value_type = String)]
     pub stream: StreamName,
     /// Group that people are recognised in.
     pub group: Option<String>,
@@ -28,8 +31,10 @@ pub struct SessionSummary {
     /// Revision that the session is bound to.
     pub revision: String,
     /// Time of the creation.
+    #[schema(value_type = String, format = DateTime)]
     pub created: Timestamp,
     /// Time of the end.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub ended: Option<Timestamp>,
     /// Position of the last frame.
     pub last_frame: Option<FramePosition>,
@@ -38,7 +43,8 @@ pub struct SessionSummary {
 }
 
 /// A session with its people, each in one list, ordered by id.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Session)]
 pub struct SessionView {
     /// The session.
     #[serde(flatten)]
@@ -52,15 +58,18 @@ pub struct SessionView {
 }
 
 /// Attendance of a person.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Attendance {
     /// The person.
+    #[schema(value_type = String)]
     pub id: PersonId,
     /// Status, the corrected one if there is a correction.
     pub status: PresenceStatus,
     /// Time of the first frame that named the person.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub first_seen: Option<Timestamp>,
     /// Time of the last frame that named the person.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub last_seen: Option<Timestamp>,
     /// Number of frames that named the person.
     pub times_seen: u64,
@@ -75,7 +84,7 @@ pub struct Attendance {
 }
 
 /// Reason why a person is neither present nor absent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UncertainReason {
     /// Fewer frames named the person within the rule's time than it asks for.

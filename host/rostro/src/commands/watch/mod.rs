@@ -81,7 +81,7 @@ pub(crate) struct WatchArgs {
     #[arg(long, conflicts_with = "session")]
     group: Option<String>,
     /// Send the frames to this session
-    #[arg(long, value_name = "ID", hide = true)]
+    #[arg(long, value_name = "ID")]
     session: Option<String>,
     /// Frames a second at most [default: 1 for videos and cameras, else no limit]
     #[arg(long, value_name = "FPS")]
