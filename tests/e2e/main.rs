@@ -65,6 +65,7 @@ mod reports;
 mod revisions;
 mod rolling_upgrade;
 mod scaffolds;
+mod sessions;
 mod shared_revisions;
 mod staging;
 mod start;

@@ -12,8 +12,8 @@ const SEEN: RangeInclusive<u32> = 1..=1000;
 /// Allowed values of `within_s`: up to a day.
 const WITHIN_S: RangeInclusive<u64> = 1..=86_400;
 
-/// Rule of a session. A person is present when they were named in [`PresenceRule::seen`] frames
-/// within [`PresenceRule::within`], and late if that came after [`PresenceRule::late_after`].
+/// Rule of a session. A person is present when they were named in `seen` frames within `within_s`
+/// seconds, and late if that came after `late_after`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "RuleFields", into = "RuleFields")]
 pub struct PresenceRule {

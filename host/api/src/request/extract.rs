@@ -66,10 +66,23 @@ impl<T: DeserializeOwned> FromRequest<App> for JsonBody<T> {
         }
         let limit = BodyLimit::Form(MAX_JSON);
         let body = body::read(request.into_body(), &app.limits.memory, limit).await?;
-        serde_json::from_slice(&body.into_bytes())
-            .map(Self)
-            .map_err(|error| {
-                ApiError::bad_request("invalid_body", format!("The body is not valid: {error}."))
-            })
+        let body = body.into_bytes();
+        let mut json = serde_json::Deserializer::from_slice(&body);
+        let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let (path, cause) = (error.path().to_string(), error.into_inner());
+            invalid_body(&path, &cause)
+        })?;
+        json.end().map_err(|cause| invalid_body(".", &cause))?;
+        Ok(Self(parsed))
     }
+}
+
+/// Returns the error of a body in JSON. The path is `.` for the body as a whole.
+fn invalid_body(path: &str, cause: &serde_json::Error) -> ApiError {
+    let place = match path {
+        "." => String::new(),
+        path => format!(" at '{path}'"),
+    };
+    let message = format!("The body is not valid{place}: {cause}.");
+    ApiError::bad_request("invalid_body", message).with("field", path)
 }
