@@ -41,5 +41,5 @@ pub use session::{
 };
 pub use store::{
     CorrectionRequest, DamagedJournal, NewSession, RemovalMark, SESSIONS, SessionLimits,
-    SessionStore,
+    SessionPosition, SessionStore,
 };

@@ -2,6 +2,7 @@
 
 mod damaged;
 mod open;
+mod position;
 mod removals;
 mod session;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use removals::RecentRemovals;
 use session::StoredSession;
 
 pub use damaged::DamagedJournal;
+pub use position::SessionPosition;
 pub use removals::RemovalMark;
 
 /// Name of the folder in the state folder.
@@ -93,6 +95,8 @@ pub struct SessionStore {
     /// Held while a session is created, so that the limit on open sessions is exact.
     creation: Mutex<()>,
     removals: Mutex<RecentRemovals>,
+    /// Number of changes of events, creations and deletions, for subscribers to all sessions.
+    changes: watch::Sender<u64>,
 }
 
 impl SessionStore {
@@ -132,11 +136,12 @@ impl SessionStore {
             .map_err(SessionStoreError::io("create the session", &path))?;
         session.apply(&start);
         let summary = session.summary();
-        let stored = Arc::new(StoredSession::new(session, journal));
+        let stored = StoredSession::new(session, journal, self.changes.clone());
         self.sessions
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, stored);
+            .insert(id, Arc::new(stored));
+        self.changes.send_modify(|count| *count += 1);
         Ok(summary)
     }
 
@@ -308,6 +313,7 @@ impl SessionStore {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&id);
+        self.changes.send_modify(|count| *count += 1);
         sync_folder(&self.folder)
             .map(|_| ())
             .map_err(SessionStoreError::io("sync", &self.folder))

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 
 use rostro_common::fs::atomic::UNFINISHED;
+use tokio::sync::watch;
 
 use crate::error::SessionStoreError;
 use crate::ids::SessionId;
@@ -31,6 +32,7 @@ impl SessionStore {
         let folder = state_folder.join(SESSIONS);
         create_private_folder(&folder).map_err(SessionStoreError::io("create", &folder))?;
         let (mut sessions, mut damaged) = (HashMap::new(), Vec::new());
+        let changes = watch::Sender::new(0);
         let entries = fs::read_dir(&folder).map_err(SessionStoreError::io("read", &folder))?;
         for entry in entries {
             let entry = entry.map_err(SessionStoreError::io("read", &folder))?;
@@ -44,7 +46,8 @@ impl SessionStore {
             let Some(id) = session_of(name) else { continue };
             match journal::open(&path, id, limits.events) {
                 Ok((session, journal)) => {
-                    sessions.insert(id, Arc::new(StoredSession::new(session, journal)));
+                    let stored = StoredSession::new(session, journal, changes.clone());
+                    sessions.insert(id, Arc::new(stored));
                 }
                 Err(OpenError::Io(cause)) => {
                     return Err(SessionStoreError::io("read the session", &path)(cause));
@@ -62,6 +65,7 @@ impl SessionStore {
             sessions: RwLock::new(sessions),
             creation: Mutex::new(()),
             removals: Mutex::new(RecentRemovals::default()),
+            changes,
         };
         Ok((store, damaged))
     }

@@ -10,9 +10,11 @@ use rostro_common::ids::PersonId;
 use tokio::sync::watch;
 
 use crate::error::SessionStoreError;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, StreamName};
 use crate::journal::Journal;
 use crate::session::{Session, SessionChange};
+
+use super::SessionPosition;
 
 /// A session of the store.
 #[derive(Debug)]
@@ -23,6 +25,11 @@ pub(super) struct StoredSession {
     state: Mutex<StoredState>,
     /// Number of the last event, for subscribers.
     last_event: watch::Sender<u64>,
+    /// Number of changes of all sessions.
+    changes: watch::Sender<u64>,
+    stream: StreamName,
+    group: Option<String>,
+    created: Timestamp,
 }
 
 /// What the lock of a session protects.
@@ -34,10 +41,15 @@ pub(super) struct StoredState {
 }
 
 impl StoredSession {
-    pub(super) fn new(session: Session, journal: Journal) -> Self {
+    pub(super) fn new(session: Session, journal: Journal, changes: watch::Sender<u64>) -> Self {
+        let head = session.head();
         Self {
-            id: session.head().id,
-            owner: session.head().owner.clone(),
+            id: head.id,
+            owner: head.owner.clone(),
+            stream: head.stream.clone(),
+            group: head.group.clone(),
+            created: head.created,
+            changes,
             is_open: AtomicBool::new(session.ended().is_none()),
             last_event: watch::Sender::new(session.last_event()),
             state: Mutex::new(StoredState {
@@ -60,6 +72,18 @@ impl StoredSession {
     /// may hold it while it waits for the disk.
     pub(super) fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Relaxed)
+    }
+
+    /// Returns the position of the last event. It takes no lock, as [`StoredSession::is_open`].
+    pub(super) fn position(&self) -> SessionPosition {
+        SessionPosition {
+            id: self.id,
+            stream: self.stream.clone(),
+            group: self.group.clone(),
+            created: self.created,
+            is_open: self.is_open(),
+            last_event: *self.last_event.borrow(),
+        }
     }
 
     /// Locks the state.
@@ -178,10 +202,13 @@ impl StoredSession {
     fn publish(&self, session: &Session) {
         self.is_open
             .store(session.ended().is_none(), Ordering::Relaxed);
-        self.last_event.send_if_modified(|last| {
+        let is_new = self.last_event.send_if_modified(|last| {
             let is_new = *last != session.last_event();
             *last = session.last_event();
             is_new
         });
+        if is_new {
+            self.changes.send_modify(|count| *count += 1);
+        }
     }
 }
