@@ -1,0 +1,257 @@
+//! A receiver's file: the number of the last delivered event of each session, as JSON lines.
+//!
+//! It has ids of sessions and numbers alone. A line is synced after the delivery, so that a crash
+//! between both repeats a delivery and loses none.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use rostro_common::fs::atomic::{FileAccess, write_atomic};
+use rostro_common::fs::durable::sync_file;
+use rostro_sessions::SessionId;
+use serde::{Deserialize, Serialize};
+
+use crate::error::DeliveryError;
+
+/// Version of the format.
+const FORMAT: u32 = 1;
+
+/// Number of lines that a file may have in addition to two for each session.
+const MAX_EXTRA_LINES: usize = 1000;
+
+/// First line of a file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeadLine {
+    format: u32,
+}
+
+/// Each other line of a file.
+#[derive(Serialize, Deserialize)]
+struct CursorLine {
+    session: SessionId,
+    delivered: u64,
+}
+
+/// Numbers of the last delivered events.
+#[derive(Debug)]
+pub(crate) struct Cursors {
+    path: PathBuf,
+    delivered: HashMap<SessionId, u64>,
+    /// File to append to; none if the file must be rewritten first.
+    file: Option<File>,
+    /// Number of the file's lines after the head.
+    lines: usize,
+}
+
+impl Cursors {
+    /// Opens the file, or creates it with `initial` for a new receiver. A torn last line is
+    /// removed, because its event is delivered again.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be used or has another format.
+    pub(crate) fn open(
+        path: &Path,
+        initial: impl FnOnce() -> HashMap<SessionId, u64>,
+    ) -> Result<Self, DeliveryError> {
+        let delivered = match fs::read(path) {
+            Ok(bytes) => parse(path, &bytes)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => initial(),
+            Err(error) => return Err(DeliveryError::io("read", path)(error)),
+        };
+        let mut cursors = Self {
+            path: path.to_owned(),
+            delivered,
+            file: None,
+            lines: 0,
+        };
+        cursors
+            .rewrite()
+            .map_err(DeliveryError::io("write", path))?;
+        Ok(cursors)
+    }
+
+    /// Returns the number of the last delivered event; 0 if there is none.
+    pub(crate) fn get(&self, session: SessionId) -> u64 {
+        self.delivered.get(&session).copied().unwrap_or_default()
+    }
+
+    /// Moves a cursor, durably. After an error it has moved in memory, and the next call writes it.
+    ///
+    /// # Errors
+    ///
+    /// If the disk fails.
+    pub(crate) fn advance(&mut self, session: SessionId, number: u64) -> io::Result<()> {
+        self.skip(session, number);
+        let limit = 2 * self.delivered.len() + MAX_EXTRA_LINES;
+        let line = line(&CursorLine {
+            session,
+            delivered: number,
+        })?;
+        match self.file.take() {
+            Some(mut file) if self.lines < limit => {
+                file.write_all(&line)?;
+                sync_file(&file)?;
+                // Only a file that was synced is appended to again.
+                self.file = Some(file);
+                self.lines += 1;
+                Ok(())
+            }
+            _ => self.rewrite(),
+        }
+    }
+
+    /// Moves a cursor in memory. The next rewrite writes it.
+    pub(crate) fn skip(&mut self, session: SessionId, number: u64) {
+        self.delivered.insert(session, number);
+    }
+
+    /// Drops the cursors of sessions that do not exist any more.
+    pub(crate) fn retain(&mut self, exists: impl Fn(SessionId) -> bool) {
+        self.delivered.retain(|session, _| exists(*session));
+    }
+
+    /// Lowers cursors that are beyond their session, as after a restore of an older state folder.
+    pub(crate) fn clamp(&mut self, session: SessionId, last_event: u64) {
+        if let Some(delivered) = self.delivered.get_mut(&session) {
+            *delivered = last_event.min(*delivered);
+        }
+    }
+
+    /// Replaces the file with one line for each session.
+    fn rewrite(&mut self) -> io::Result<()> {
+        self.file = None;
+        let mut bytes = line(&HeadLine { format: FORMAT })?;
+        for (&session, &delivered) in &self.delivered {
+            bytes.extend(line(&CursorLine { session, delivered })?);
+        }
+        write_atomic(&self.path, FileAccess::Owner, &bytes)?;
+        self.file = Some(File::options().append(true).open(&self.path)?);
+        self.lines = self.delivered.len();
+        Ok(())
+    }
+}
+
+/// Parses a file. Lines that cannot be read are left out, because a missing cursor repeats events
+/// and loses none.
+fn parse(path: &Path, bytes: &[u8]) -> Result<HashMap<SessionId, u64>, DeliveryError> {
+    let format = |problem: String| DeliveryError::Format {
+        path: path.to_owned(),
+        problem,
+    };
+    let mut lines = bytes.split_inclusive(|&byte| byte == b'\n');
+    let head = lines.next().unwrap_or_default();
+    let head: HeadLine =
+        serde_json::from_slice(head).map_err(|_| format("its first line is damaged".to_owned()))?;
+    if head.format != FORMAT {
+        let problem = format!("its format is {}, not {FORMAT}", head.format);
+        return Err(format(problem));
+    }
+    let (mut delivered, mut damaged) = (HashMap::new(), 0_usize);
+    for line in lines {
+        let cursor: Option<CursorLine> = match line.ends_with(b"\n") {
+            true => serde_json::from_slice(line).ok(),
+            false => None,
+        };
+        match cursor {
+            Some(cursor) => {
+                delivered.insert(cursor.session, cursor.delivered);
+            }
+            None => damaged += 1,
+        }
+    }
+    if damaged > 0 {
+        tracing::warn!(
+            "{} had {damaged} torn or damaged lines, which were removed: their events are \
+             delivered again",
+            path.display()
+        );
+    }
+    Ok(delivered)
+}
+
+/// Returns a value as a line of JSON.
+fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> Result<Cursors, DeliveryError> {
+        Cursors::open(path, HashMap::new)
+    }
+
+    #[test]
+    fn torn_line_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("desk.jsonl");
+        let session = SessionId::random().unwrap();
+        let mut cursors = open(&path).unwrap();
+        cursors.advance(session, 3).unwrap();
+        let before = fs::read(&path).unwrap();
+        cursors.advance(session, 4).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for length in before.len()..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let mut cursors = open(&path).unwrap();
+            assert_eq!(cursors.get(session), 3, "{length}");
+            assert_eq!(fs::read(&path).unwrap(), before);
+            cursors.advance(session, 5).unwrap();
+            assert_eq!(open(&path).unwrap().get(session), 5);
+        }
+    }
+
+    #[test]
+    fn damaged_line_keeps_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("desk.jsonl");
+        let [first, second] = [(); 2].map(|()| SessionId::random().unwrap());
+        let mut cursors = open(&path).unwrap();
+        cursors.advance(first, 3).unwrap();
+        cursors.advance(second, 4).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace(&first.to_string(), "damaged")).unwrap();
+        let cursors = open(&path).unwrap();
+        assert_eq!((cursors.get(first), cursors.get(second)), (0, 4));
+        for (head, says) in [
+            ("", "first line is damaged"),
+            ("{\"format\":2}\n", "format is 2"),
+        ] {
+            fs::write(&path, head).unwrap();
+            let error = open(&path).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn long_file_is_compacted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("desk.jsonl");
+        let [kept, gone] = [(); 2].map(|()| SessionId::random().unwrap());
+        let mut cursors = open(&path).unwrap();
+        cursors.advance(gone, 1).unwrap();
+        cursors.retain(|session| session == kept);
+        let lines = |path: &Path| fs::read_to_string(path).unwrap().lines().count();
+        let mut longest = 0;
+        for number in 1..=(2 * MAX_EXTRA_LINES as u64) {
+            cursors.advance(kept, number).unwrap();
+            longest = longest.max(cursors.lines);
+        }
+        assert!(longest <= MAX_EXTRA_LINES + 4, "{longest}");
+        assert!(lines(&path) <= MAX_EXTRA_LINES + 4);
+        assert!(
+            !fs::read_to_string(&path)
+                .unwrap()
+                .contains(&gone.to_string())
+        );
+        assert_eq!(open(&path).unwrap().get(kept), 2 * MAX_EXTRA_LINES as u64);
+        assert_eq!(lines(&path), 2);
+    }
+}
