@@ -142,7 +142,7 @@ mod tests {
             ("/x", "does not begin with"),
             ("ftp://a.example", "does not begin with"),
             ("https://u:p@a.example", "has credentials"),
-            ("https://a.example:x", "not an address"),
+            ("https://a.example:x", "port"),
             ("https://a.example:0", "port"),
             ("https://a.example:65536", "port"),
             ("http://a.example", "insecure = true"),
