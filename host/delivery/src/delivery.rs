@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use rostro_common::fs::atomic::UNFINISHED;
@@ -33,7 +33,14 @@ pub struct Delivery {
 #[derive(Debug)]
 struct ReceiverThread {
     monitor: Arc<Monitor>,
-    handle: JoinHandle<()>,
+    /// None after it was waited for.
+    handle: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl ReceiverThread {
+    fn handle(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the threads of all receivers share.
@@ -121,7 +128,11 @@ impl Delivery {
     pub fn status(&self) -> Vec<ReceiverStatus> {
         let status = |thread: &ReceiverThread| {
             let mut status = thread.monitor.status();
-            if thread.handle.is_finished() && status.state != ReceiverState::Disabled {
+            let is_running = thread
+                .handle()
+                .as_ref()
+                .is_some_and(|handle| !handle.is_finished());
+            if !is_running && status.state != ReceiverState::Disabled {
                 status.state = ReceiverState::Stopped;
             }
             status
@@ -131,10 +142,13 @@ impl Delivery {
 
     /// Stops all threads. It waits for requests in flight, and at most two seconds for an MQTT
     /// broker. Waiting events stay for the next start.
-    pub fn stop(self) {
+    pub fn stop(&self) {
         self.stop.send_replace(true);
-        for thread in self.threads {
-            if thread.handle.join().is_err() {
+        for thread in &self.threads {
+            let Some(handle) = thread.handle().take() else {
+                continue;
+            };
+            if handle.join().is_err() {
                 let name = thread.monitor.status().name;
                 tracing::error!("the thread of receiver {name} panicked");
             }
@@ -156,6 +170,7 @@ impl Delivery {
             .name(format!("deliver {name}"))
             .spawn(move || run(&runtime))
             .map_err(failed)?;
+        let handle = Mutex::new(Some(handle));
         self.threads.push(ReceiverThread { monitor, handle });
         Ok(())
     }

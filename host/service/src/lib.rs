@@ -12,7 +12,8 @@
 //! - `error` and [`types`]: the error of a request, and plain data for callers of this crate.
 //!
 //! Place in the workspace: `rostro` → `api` → **`service`** → `sandbox` → {`inference`, `models`};
-//! the service also uses `gallery`, `index` and `sessions`, and every crate uses `common`. It decides nothing
+//! the service also uses `gallery`, `index`, `sessions` and
+//! `delivery`, and every crate uses `common`. It decides nothing
 //! about a face itself: the pipeline's vision finds faces, and the policy names them.
 
 mod analyze;
@@ -37,8 +38,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{Mutex, Semaphore};
 
+use rostro_delivery::{Delivery, ReceiverStatus};
 use rostro_sandbox::review::Review;
-use rostro_sessions::SessionStore;
+use rostro_sessions::{SessionStore, SessionStoreError};
 
 use crate::deployment::{Deployment, Outcome, ReadyRevision};
 use crate::executor::{Client, Executor, RequestContext};
@@ -74,6 +76,8 @@ pub struct Service {
     comparing: Arc<Semaphore>,
     streams: Streams,
     sessions: Sessions,
+    /// Delivery of the sessions' events.
+    delivery: Delivery,
 }
 
 /// An encoded photo as it was sent.
@@ -97,6 +101,7 @@ impl Service {
         review: Review,
         archives: ArchiveFolder,
         sessions: Arc<SessionStore>,
+        delivery: Delivery,
     ) -> Self {
         Self {
             deployment,
@@ -108,6 +113,7 @@ impl Service {
             comparing: Arc::new(Semaphore::new(1)),
             streams: Streams::default(),
             sessions: Sessions::new(sessions),
+            delivery,
         }
     }
 
@@ -125,6 +131,23 @@ impl Service {
     #[must_use]
     pub(crate) fn deadline(&self) -> Instant {
         self.executor.deadline()
+    }
+
+    /// Returns the state of each receiver of events.
+    pub fn receivers(&self) -> Vec<ReceiverStatus> {
+        self.delivery.status()
+    }
+
+    /// Writes what the sessions and their receivers have only in memory. Blocks until deliveries in
+    /// flight have ended.
+    ///
+    /// # Errors
+    ///
+    /// If the disk fails.
+    pub fn finish_sessions(&self) -> Result<(), SessionStoreError> {
+        let written = self.sessions.store().checkpoint();
+        self.delivery.stop();
+        written
     }
 
     /// Waits until the service stops.

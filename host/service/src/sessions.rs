@@ -129,6 +129,10 @@ impl Sessions {
         }
     }
 
+    pub(crate) fn store(&self) -> &Arc<SessionStore> {
+        &self.store
+    }
+
     fn live(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<LiveSession>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,7 +141,7 @@ impl Sessions {
 impl Service {
     /// Returns the stored sessions, for reads.
     pub fn sessions(&self) -> &Arc<SessionStore> {
-        &self.sessions.store
+        self.sessions.store()
     }
 
     /// Creates a session, durably. Blocks on the disk.

@@ -1,5 +1,6 @@
 //! Plain data of other crates that callers of the service use.
 
+pub use rostro_delivery::{ReceiverKind, ReceiverState, ReceiverStatus};
 pub use rostro_gallery::groups::{GroupId, GroupIndex, GroupsError, Members};
 pub use rostro_gallery::{
     DatabaseFailure, FleetStatus, GalleryError, GroupChange, PendingCause, PendingChange, REASONS,

@@ -22,6 +22,7 @@ use rostro_service::types::{Half, REASONS};
 
 use super::fleet::FleetCollector;
 use super::reload::LastReload;
+use super::sessions::SessionsCollector;
 use super::state::Admin;
 use crate::error::ApiError;
 use crate::metrics::Traffic;
@@ -72,8 +73,9 @@ pub(super) async fn scrape(State(admin): State<Admin>) -> Result<Response, ApiEr
         admin.reload.last(),
     );
     let dropped = (admin.dropped_lines)();
+    let sessions = SessionsCollector::of(&admin.service);
     let text = admin
-        .run(move |deployment| Ok(text(deployment, load, &traffic, reload, dropped)))
+        .run(move |deployment| Ok(text(deployment, load, &traffic, reload, dropped, sessions)))
         .await?;
     let text = text
         .map_err(|error| ApiError::internal("internal", "The metrics cannot be written.", error))?;
@@ -86,6 +88,7 @@ fn text(
     traffic: &Traffic,
     reload: LastReload,
     dropped: u64,
+    sessions: SessionsCollector,
 ) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("rostro");
     traffic.register(&mut registry);
@@ -105,6 +108,7 @@ fn text(
     registry.register_collector(Box::new(ReloadsCollector(reload)));
     registry.register_collector(Box::new(AuditLinesCollector(deployment.audit().lost())));
     registry.register_collector(Box::new(LogCollector { dropped }));
+    registry.register_collector(Box::new(sessions));
     if let Some(status) = deployment.fleet_status() {
         registry.register_collector(Box::new(FleetCollector {
             status,

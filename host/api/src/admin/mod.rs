@@ -11,6 +11,7 @@ mod metrics;
 mod push;
 pub mod reload;
 mod revisions;
+mod sessions;
 mod state;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use axum::middleware::{from_extractor, from_fn_with_state};
 use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use rostro_service::Service;
 use rostro_service::deployment::Deployment;
 use rostro_service::executor::Executor;
 
@@ -39,6 +41,7 @@ pub use crate::auth::tokens::Operator;
 
 /// Returns the admin application. `people` are the routes of people and groups.
 pub fn app(
+    service: Arc<Service>,
     deployment: Arc<Deployment>,
     executor: Executor,
     traffic: Traffic,
@@ -47,7 +50,14 @@ pub fn app(
     dropped_lines: fn() -> u64,
     people: Router,
 ) -> Router {
-    let admin = Admin::new(deployment, executor, traffic, reload, dropped_lines);
+    let admin = Admin::new(
+        service,
+        deployment,
+        executor,
+        traffic,
+        reload,
+        dropped_lines,
+    );
     // The other routes parse their parameters, and refuse unknown ones.
     let without_parameters = Router::new()
         .route("/v1/revisions", get(revisions::list))

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use rostro_common::digest::Sha256Digest;
+use rostro_service::Service;
 use rostro_service::audit::Action;
 use rostro_service::deployment::{
     Actor, ChangeError, ChangeOutcome, Deployment, PushRequest, RevisionStatus,
@@ -23,6 +24,7 @@ use crate::metrics::Traffic;
 pub(super) struct Admin {
     /// Returns the number of dropped log lines.
     pub(super) dropped_lines: fn() -> u64,
+    pub(super) service: Arc<Service>,
     pub(super) deployment: Arc<Deployment>,
     pub(super) executor: Executor,
     pub(super) traffic: Traffic,
@@ -61,6 +63,7 @@ impl ChangeAnswer {
 
 impl Admin {
     pub(super) fn new(
+        service: Arc<Service>,
         deployment: Arc<Deployment>,
         executor: Executor,
         traffic: Traffic,
@@ -69,6 +72,7 @@ impl Admin {
     ) -> Self {
         Self {
             dropped_lines,
+            service,
             deployment,
             executor,
             traffic,

@@ -21,7 +21,7 @@ use crate::message;
 use crate::signature::SigningKey;
 
 /// Receivers of events.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Receivers {
     pub(crate) webhooks: Vec<Webhook>,
     pub(crate) brokers: Vec<MqttBroker>,

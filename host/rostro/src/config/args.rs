@@ -122,6 +122,9 @@ pub(crate) struct ServeArgs {
     /// Open sessions of one API key at most [default: 200]
     #[arg(long, env = "ROSTRO_MAX_SESSIONS", value_name = "N", value_parser = number::<usize>, allow_negative_numbers = true)]
     pub(super) max_sessions: Option<usize>,
+    /// File with the receivers of sessions' events: webhooks and MQTT brokers
+    #[arg(long, env = "ROSTRO_WEBHOOKS", value_name = "FILE.toml")]
+    pub(super) webhooks: Option<PathBuf>,
     /// Folder for compiled components [default: compiled in the state folder]
     ///
     /// Only this service may write into it, because the files are native code.

@@ -75,6 +75,8 @@ pub(crate) struct Config {
     pub wait_for_lock: Duration,
     /// Days for which lines of the audit log are kept.
     pub keep_audit: u32,
+    /// File with the receivers of sessions' events.
+    pub webhooks: Option<PathBuf>,
     /// Limits of sessions.
     pub sessions: SessionLimits,
     /// Folder of compiled components; by default it lies in the state folder.
@@ -421,6 +423,7 @@ impl ServeArgs {
                 },
                 ..SessionLimits::default()
             },
+            webhooks: this.webhooks,
             compiled: this.compiled,
             admin,
             admin_token_file: this.admin_token_file,

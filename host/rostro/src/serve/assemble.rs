@@ -12,6 +12,7 @@ use rostro_common::cores::Cores;
 use rostro_common::fs::read_at_most;
 use rostro_common::shutdown::Shutdown;
 use rostro_database::{Database, Node, PostgresStore, schema};
+use rostro_delivery::{Delivery, Receivers};
 use rostro_gallery::{
     CsvGallery, FolderStore, StateFiles, Store, StoreError, UNSENT_LINES, UnsentLines,
     remove_templates,
@@ -55,7 +56,8 @@ pub(super) fn assemble(
     let engine = Engine::with_cache(config.limits.clone(), config.workers.get(), Some(&compiled))
         .map_err(ServeError::Engine)?;
     let engine = engine.with_memory(config.guest_bytes);
-    let sessions = Arc::new(open_sessions(config, state.folder())?);
+    let state_folder = state.folder().to_owned();
+    let sessions = Arc::new(open_sessions(config, &state_folder)?);
     let people = People::new(Arc::clone(&store), config.search, cores.clone());
     let people = Arc::new(people.with_sessions(Arc::clone(&sessions)));
     let builder = RevisionBuilder {
@@ -120,6 +122,11 @@ pub(super) fn assemble(
             "removed from sessions, because they were deleted"
         );
     }
+    let receivers = match &config.webhooks {
+        Some(file) => Receivers::read(file)?,
+        None => Receivers::default(),
+    };
+    let delivery = Delivery::start(receivers, Arc::clone(&sessions), &state_folder)?;
     if let Some(folder) = &config.pipelines {
         deployment.watch(folder, config.pipelines_action)?;
     }
@@ -138,6 +145,7 @@ pub(super) fn assemble(
             config.review,
             archives,
             sessions,
+            delivery,
         ),
         deployment,
         executor,

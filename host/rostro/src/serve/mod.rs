@@ -22,6 +22,7 @@ use rostro_api::server::{self, ConnectionTimeouts};
 use rostro_api::{ApiKeyAuth, StartupGate, TrustedProxies};
 use rostro_common::shutdown::Shutdown;
 use rostro_database::DatabaseError;
+use rostro_delivery::{DeliveryError, ReceiversError};
 use rostro_gallery::groups::GroupsError;
 use rostro_gallery::{GalleryError, StoreError};
 use rostro_inference::LoadError;
@@ -115,6 +116,12 @@ pub(crate) enum ServeError {
     /// The sessions cannot be used.
     #[error(transparent)]
     Sessions(#[from] SessionStoreError),
+    /// The file of receivers cannot be used.
+    #[error(transparent)]
+    Receivers(#[from] ReceiversError),
+    /// The events of sessions cannot be delivered.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
     /// The address is in use, or belongs to another machine.
     #[error("cannot listen on {address}: {cause}; choose another address with {flag}")]
     Listen {
@@ -238,8 +245,8 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             Arc::downgrade(&deployment),
             shutdown.clone(),
         ));
-        let (enrolled, sessions) = (Arc::clone(service.people()), Arc::clone(service.sessions()));
         let service = Arc::new(service);
+        let served = Arc::clone(&service);
         let (app, people) = rostro_api::app(
             Arc::clone(&service),
             config.bodies,
@@ -257,6 +264,7 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         joining.await.map_err(io::Error::other)??;
         let status = ReloadStatus::started();
         admin_gate.open(admin::app(
+            Arc::clone(&service),
             Arc::clone(&deployment),
             executor.clone(),
             traffic,
@@ -292,10 +300,10 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             tracing::warn!("some requests or background work did not end in time");
         }
         let ended = tokio::task::spawn_blocking(move || {
-            if let Err(error) = sessions.checkpoint() {
+            if let Err(error) = served.finish_sessions() {
                 tracing::error!("cannot write the counts of sessions: {error}");
             }
-            enrolled.leave();
+            served.people().leave();
         });
         let _ = ended.await;
         Ok(())

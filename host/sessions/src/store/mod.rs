@@ -181,6 +181,14 @@ impl SessionStore {
         sessions
     }
 
+    /// Returns the numbers of open and of ended sessions.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        let all = self.all();
+        let open = all.iter().filter(|session| session.is_open()).count();
+        (open, all.len() - open)
+    }
+
     /// Returns the people that any session knows. At its start, the host
     /// [removes](SessionStore::remove_person) those who are not enrolled any more, because a crash
     /// may have interrupted their deletion.
