@@ -36,11 +36,10 @@ impl Mosquitto {
             Path::new(PROGRAM).exists(),
             "this test needs mosquitto: apt-get install mosquitto"
         );
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port();
+        let port = free_port();
         let lines = lines.replace("FOLDER", &folder.path().display().to_string());
         // As root it would become a user that cannot read the folder.
-        let text = format!("user root\npersistence false\nlistener {port} 127.0.0.1\n{lines}");
+        let text = format!("user root\nlistener {port} 127.0.0.1\n{lines}");
         fs::write(folder.path().join("mosquitto.conf"), text).unwrap();
         let child = run(folder.path(), port);
         Self {
@@ -56,7 +55,15 @@ impl Mosquitto {
         let _ = self.child.wait();
     }
 
-    /// Starts the broker again, without what it retained.
+    /// Stops the broker, which writes what it persists.
+    pub(super) fn terminate(&mut self) {
+        let id = self.child.id().to_string();
+        let killed = Command::new("kill").arg(&id).status();
+        assert!(killed.unwrap().success());
+        let _ = self.child.wait();
+    }
+
+    /// Starts the broker again.
     pub(super) fn restart(&mut self) {
         self.child = run(self.folder.path(), self.port);
     }
@@ -71,7 +78,17 @@ impl Mosquitto {
 
     /// Subscribes to all messages.
     pub(super) fn subscribe(&self) -> Subscriber {
-        let options = MqttOptions::new("observer", ("127.0.0.1", self.port));
+        self.subscribe_with(format!("observer-{:08x}", fastrand::u32(..)), true)
+    }
+
+    /// Subscribes to all messages. The broker keeps those that come while the client is away.
+    pub(super) fn subscribe_durably(&self) -> Subscriber {
+        self.subscribe_with("observer".to_owned(), false)
+    }
+
+    fn subscribe_with(&self, id: String, is_clean: bool) -> Subscriber {
+        let mut options = MqttOptions::new(id, ("127.0.0.1", self.port));
+        options.set_clean_session(is_clean);
         let messages = Arc::new(Mutex::new(Vec::new()));
         let (ready, is_ready) = std::sync::mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -82,7 +99,15 @@ impl Mosquitto {
                 let (client, mut events) = AsyncClient::builder(options).capacity(10).build();
                 client.subscribe("#", QoS::AtLeastOnce).await.unwrap();
                 let receive = async {
-                    while let Ok(event) = events.poll().await {
+                    loop {
+                        // The broker may stop before the subscriber.
+                        let event = match events.poll().await {
+                            Ok(event) => event,
+                            Err(error) => {
+                                eprintln!("subscriber: {error}");
+                                return;
+                            }
+                        };
                         match event {
                             Event::Incoming(Packet::SubAck(_)) => ready.send(()).unwrap(),
                             Event::Incoming(Packet::Publish(publish)) => {
@@ -114,6 +139,12 @@ impl Drop for Mosquitto {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Returns a port that is free after the return.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 /// Starts the program and waits until it listens.
