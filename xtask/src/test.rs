@@ -55,7 +55,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     guest::build_all()?;
     python::environment("e2e", "tests/e2e/requirements.txt")?;
     python::environment("quantize", "tools/quantize/requirements.txt")?;
-    for program in ["nginx", "pgbouncer", "ffmpeg"] {
+    for program in ["nginx", "pgbouncer", "ffmpeg", "mosquitto"] {
         let mut folders = ["/usr/sbin", "/usr/local/sbin", "/usr/bin"].into_iter();
         if !folders.any(|folder| Path::new(folder).join(program).exists()) {
             debian_packages(program)?;

@@ -50,18 +50,28 @@ impl Cursors {
     /// Opens the file, or creates it with `initial` for a new receiver. A torn last line is
     /// removed, because its event is delivered again.
     ///
+    /// `last_event` returns the number of a session's last event. Cursors of sessions that do not
+    /// exist are dropped, and those beyond their session are lowered, as after a restore of an older
+    /// state folder.
+    ///
     /// # Errors
     ///
     /// If the file cannot be used or has another format.
     pub(crate) fn open(
         path: &Path,
+        last_event: impl Fn(SessionId) -> Option<u64>,
         initial: impl FnOnce() -> HashMap<SessionId, u64>,
     ) -> Result<Self, DeliveryError> {
-        let delivered = match fs::read(path) {
+        let mut delivered = match fs::read(path) {
             Ok(bytes) => parse(path, &bytes)?,
             Err(error) if error.kind() == ErrorKind::NotFound => initial(),
             Err(error) => return Err(DeliveryError::io("read", path)(error)),
         };
+        delivered.retain(|session, number| {
+            let last = last_event(*session);
+            *number = last.map_or(*number, |last| last.min(*number));
+            last.is_some()
+        });
         let mut cursors = Self {
             path: path.to_owned(),
             delivered,
@@ -112,13 +122,6 @@ impl Cursors {
     /// Drops the cursors of sessions that do not exist any more.
     pub(crate) fn retain(&mut self, exists: impl Fn(SessionId) -> bool) {
         self.delivered.retain(|session, _| exists(*session));
-    }
-
-    /// Lowers cursors that are beyond their session, as after a restore of an older state folder.
-    pub(crate) fn clamp(&mut self, session: SessionId, last_event: u64) {
-        if let Some(delivered) = self.delivered.get_mut(&session) {
-            *delivered = last_event.min(*delivered);
-        }
     }
 
     /// Replaces the file with one line for each session.
@@ -182,10 +185,14 @@ fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
+    use rostro_common::fs::durable::testing::failing_with;
+
     use super::*;
 
     fn open(path: &Path) -> Result<Cursors, DeliveryError> {
-        Cursors::open(path, HashMap::new)
+        Cursors::open(path, |_| Some(u64::MAX), HashMap::new)
     }
 
     #[test]
@@ -228,6 +235,26 @@ mod tests {
             let error = open(&path).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn failed_write_is_repaired() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("desk.jsonl");
+        let session = SessionId::random().unwrap();
+        let mut cursors = open(&path).unwrap();
+        let failed = failing_with(libc::EIO, || cursors.advance(session, 1));
+        assert_eq!(failed.unwrap_err().raw_os_error(), Some(libc::EIO));
+        // The memory keeps it, and the next call replaces the file.
+        assert_eq!(cursors.get(session), 1);
+        cursors.advance(session, 2).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
+        assert_eq!(open(&path).unwrap().get(session), 2);
+        let missing = Cursors::open(&folder.path().join("none/x"), |_| None, HashMap::new);
+        let Err(DeliveryError::Io { cause, .. }) = missing else {
+            panic!("a missing folder")
+        };
+        assert_eq!(cause.kind(), ErrorKind::NotFound);
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum DeliveryError {
     },
     /// The file of a receiver has another format.
     #[error(
-        "cannot use {path}: {problem}; move it away to deliver the events of all open sessions again",
+        "cannot use {path}: {problem}; move it away, and the receiver is treated as a new one",
         path = .path.display()
     )]
     Format {

@@ -53,16 +53,18 @@ impl Outbox {
         filter: EventFilter,
         limits: BackoffLimits,
     ) -> Result<Self, DeliveryError> {
-        let positions = store.positions();
-        let mut cursors = Cursors::open(path, || {
-            let ended = positions.iter().filter(|position| !position.is_open);
+        let positions: HashMap<SessionId, SessionPosition> = store
+            .positions()
+            .into_iter()
+            .map(|position| (position.id, position))
+            .collect();
+        let last_event = |session| positions.get(&session).map(|position| position.last_event);
+        let cursors = Cursors::open(path, last_event, || {
+            let ended = positions.values().filter(|position| !position.is_open);
             ended
                 .map(|position| (position.id, position.last_event))
                 .collect()
         })?;
-        for position in &positions {
-            cursors.clamp(position.id, position.last_event);
-        }
         Ok(Self {
             store,
             filter,

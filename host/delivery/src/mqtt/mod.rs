@@ -127,7 +127,9 @@ impl MqttWorker {
             stop.stopped().await;
             tokio::time::sleep(GOODBYE_TIMEOUT).await;
         };
+        // The connection first, because its error is the cause of those of its messages.
         tokio::select! {
+            biased;
             error = drive(&mut events) => Err(error.into()),
             served = self.serve(&client, signals) => served,
             () = stopped => Ok(()),
