@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::signature::SigningKey;
@@ -29,6 +30,7 @@ pub(super) type Answer = (u16, &'static str);
 #[derive(Debug)]
 pub(super) struct HttpReceiver {
     port: u16,
+    scheme: &'static str,
     requests: Arc<Mutex<Vec<WebhookRequest>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -36,9 +38,22 @@ pub(super) struct HttpReceiver {
 
 impl HttpReceiver {
     /// Starts a receiver. The function gets the number of the request, from 0, and its body.
-    pub(super) fn start(mut answer: impl FnMut(usize, &Value) -> Answer + Send + 'static) -> Self {
+    pub(super) fn start(answer: impl FnMut(usize, &Value) -> Answer + Send + 'static) -> Self {
+        Self::start_with(None, answer)
+    }
+
+    /// Starts a receiver with TLS that takes everything.
+    pub(super) fn start_tls(config: ServerConfig) -> Self {
+        Self::start_with(Some(Arc::new(config)), |_, _| (200, ""))
+    }
+
+    fn start_with(
+        tls: Option<Arc<ServerConfig>>,
+        mut answer: impl FnMut(usize, &Value) -> Answer + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let requests = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
         let (all, stopped) = (Arc::clone(&requests), Arc::clone(&stop));
@@ -47,8 +62,8 @@ impl HttpReceiver {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                let mut stream = stream.unwrap();
-                let Some((headers, body)) = read(&mut stream) else {
+                let mut stream = connection(stream.unwrap(), tls.as_ref());
+                let Some((headers, body)) = read(&mut *stream) else {
                     continue;
                 };
                 let number = all.lock().unwrap().len();
@@ -67,6 +82,7 @@ impl HttpReceiver {
         });
         Self {
             port,
+            scheme,
             requests,
             stop,
             thread: Some(thread),
@@ -76,9 +92,9 @@ impl HttpReceiver {
     /// Returns the lines of the receiver in a file.
     pub(super) fn toml(&self, name: &str) -> String {
         format!(
-            "[[webhook]]\nname = \"{name}\"\nurl = \"http://127.0.0.1:{}/hook\"\n\
+            "[[webhook]]\nname = \"{name}\"\nurl = \"{}://127.0.0.1:{}/hook\"\n\
              secret_file = \"secret\"\ntimeout_s = 1\n",
-            self.port
+            self.scheme, self.port
         )
     }
 
@@ -102,8 +118,24 @@ impl Drop for HttpReceiver {
     }
 }
 
+/// A connection with or without TLS.
+trait Connection: Read + Write {}
+
+impl<T: Read + Write> Connection for T {}
+
+/// Returns a connection. The first read makes the handshake.
+fn connection(stream: TcpStream, tls: Option<&Arc<ServerConfig>>) -> Box<dyn Connection> {
+    match tls {
+        Some(tls) => {
+            let connection = ServerConnection::new(Arc::clone(tls)).unwrap();
+            Box::new(StreamOwned::new(connection, stream))
+        }
+        None => Box::new(stream),
+    }
+}
+
 /// Reads a request and verifies its signature.
-fn read(stream: &mut TcpStream) -> Option<(HashMap<String, String>, Value)> {
+fn read(stream: &mut dyn Connection) -> Option<(HashMap<String, String>, Value)> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;

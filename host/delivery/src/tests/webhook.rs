@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::ServerConfig;
+
 use super::http_receiver::HttpReceiver;
 use super::*;
 
@@ -230,4 +233,33 @@ fn unreachable_receiver_is_reported() {
     let start = Instant::now();
     delivery.stop();
     assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn certificate_is_checked() {
+    let sessions = Sessions::new();
+    sessions.create("door");
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], signing_key.into())
+        .unwrap();
+    let receiver = HttpReceiver::start_tls(config);
+    let other = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    fs::write(sessions.path().join("other.pem"), other.cert.pem()).unwrap();
+    fs::write(sessions.path().join("ca.pem"), cert.pem()).unwrap();
+    let toml = |ca: &str| format!("{}ca_file = \"{ca}\"\n", receiver.toml("desk"));
+    let delivery = sessions.deliver(&toml("other.pem"));
+    wait_for("refusal", || {
+        is_in_state(&delivery, "desk", ReceiverState::Failing)
+    });
+    delivery.stop();
+    assert!(receiver.requests().is_empty());
+    let delivery = sessions.deliver(&toml("ca.pem"));
+    wait_for("event", || receiver.accepted().len() == 1);
+    delivery.stop();
 }
