@@ -45,7 +45,7 @@ fn server_with(people: &[&str]) -> Server {
 }
 
 /// A child process that ends with the test.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -55,14 +55,14 @@ impl Drop for Running {
 }
 
 /// A network camera.
-struct Camera {
+pub(crate) struct Camera {
     process: Running,
-    port: String,
+    pub(crate) port: String,
 }
 
 impl Camera {
     /// Starts a camera that plays a video, on a free port if it is 0.
-    fn start(video: &Path, port: &str, login: &[&str]) -> Self {
+    pub(crate) fn start(video: &Path, port: &str, login: &[&str]) -> Self {
         let mut process = Command::new("/usr/bin/python3")
             .arg(root().join("tests/e2e/rtsp_server.py"))
             .arg(video)
@@ -84,7 +84,7 @@ impl Camera {
 }
 
 /// A running `rostro watch`.
-struct Watch {
+pub(crate) struct Watch {
     process: Running,
     output: Receiver<String>,
     errors: Arc<Mutex<String>>,
@@ -97,7 +97,7 @@ fn command(server: &str, args: &[&str]) -> Command {
 }
 
 impl Watch {
-    fn start(server: &str, args: &[&str]) -> Self {
+    pub(crate) fn start(server: &str, args: &[&str]) -> Self {
         let mut process = command(server, args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -127,7 +127,7 @@ impl Watch {
         }
     }
 
-    fn errors(&self) -> String {
+    pub(crate) fn errors(&self) -> String {
         self.errors.lock().unwrap().clone()
     }
 
@@ -182,7 +182,7 @@ fn arguments(pid: u32) -> String {
 }
 
 /// Returns a port that was free a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }

@@ -54,6 +54,7 @@ mod pgbouncer;
 mod pictures;
 mod postgres;
 mod precision;
+mod presence;
 mod proxies;
 mod publisher;
 mod queries;

@@ -11,7 +11,7 @@ use crate::steps::{cargo, command, debian_packages, on_path, shared, step, succe
 use crate::{guest, python, soak};
 
 /// Modules of the end-to-end tests that need photos of people and weights.
-const WITH_PHOTOS: [&str; 4] = ["gates", "identification", "parity", "precision"];
+const WITH_PHOTOS: [&str; 5] = ["gates", "identification", "parity", "precision", "presence"];
 
 /// Which tests to run.
 #[derive(Debug, Args)]

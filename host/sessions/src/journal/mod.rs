@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{EventKind, SessionEvent};
 use crate::session::{SessionChange, SessionHead};
 
-pub(crate) use read::{OpenError, open};
+pub(crate) use read::{JournalError, open};
 
 /// Version of the format.
 const FORMAT: u32 = 1;
@@ -62,11 +62,11 @@ pub(crate) struct Journal {
 
 /// Sparse index of the lines with events.
 #[derive(Debug, Default)]
-struct EventIndex(Vec<IndexEntry>);
+struct EventIndex(Vec<EventOffset>);
 
 /// Place of a line.
 #[derive(Clone, Copy, Debug)]
-struct IndexEntry {
+struct EventOffset {
     /// Number of the line's first event.
     number: u64,
     offset: u64,
@@ -80,7 +80,7 @@ impl EventIndex {
             && offset >= last + INDEX_DISTANCE
         {
             let number = first.id.number;
-            self.0.push(IndexEntry { number, offset });
+            self.0.push(EventOffset { number, offset });
         }
     }
 

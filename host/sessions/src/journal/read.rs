@@ -13,14 +13,14 @@ use super::{EventIndex, FORMAT, HeadLine, Journal, Lines};
 
 /// Reason why a journal cannot be opened.
 #[derive(Debug)]
-pub(crate) enum OpenError {
+pub(crate) enum JournalError {
     /// The disk failed, or the file cannot be read.
     Io(io::Error),
     /// The content is damaged. The text never quotes it, because it may have ids of people.
     Damaged(String),
 }
 
-impl From<io::Error> for OpenError {
+impl From<io::Error> for JournalError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -36,7 +36,7 @@ pub(crate) fn open(
     path: &Path,
     id: SessionId,
     max_events: u64,
-) -> Result<(Session, Journal), OpenError> {
+) -> Result<(Session, Journal), JournalError> {
     let file = File::open(path)?;
     let file_length = file.metadata()?.len();
     let mut lines = Lines {
@@ -66,11 +66,11 @@ pub(crate) fn open(
                 break;
             }
             let text = format!("line {number} is not a change of a session");
-            return Err(OpenError::Damaged(text));
+            return Err(JournalError::Damaged(text));
         };
         session
             .replay(&change)
-            .map_err(|error| OpenError::Damaged(format!("line {number}: {error}")))?;
+            .map_err(|error| JournalError::Damaged(format!("line {number}: {error}")))?;
         journal.index.add(journal.length, &change.events);
         journal.length += length;
     }
@@ -88,8 +88,8 @@ pub(crate) fn open(
 }
 
 /// Reads the first line.
-fn head(lines: &mut Lines, id: SessionId) -> Result<SessionHead, OpenError> {
-    let damaged = |text: &str| OpenError::Damaged(text.to_owned());
+fn head(lines: &mut Lines, id: SessionId) -> Result<SessionHead, JournalError> {
+    let damaged = |text: &str| JournalError::Damaged(text.to_owned());
     let line = lines
         .next_line()?
         .filter(|line| line.ends_with(b"\n"))
@@ -98,7 +98,7 @@ fn head(lines: &mut Lines, id: SessionId) -> Result<SessionHead, OpenError> {
         .map_err(|_| damaged("the first line is not the head of a session"))?;
     if line.format != FORMAT {
         let text = format!("its format is {}, not {FORMAT}", line.format);
-        return Err(OpenError::Damaged(text));
+        return Err(JournalError::Damaged(text));
     }
     if line.session.id != id {
         return Err(damaged("its name is not the id of its session"));

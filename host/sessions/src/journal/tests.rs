@@ -41,7 +41,7 @@ impl Fixture {
         self.session.apply(&change);
     }
 
-    fn open(&self) -> Result<(Session, Journal), OpenError> {
+    fn open(&self) -> Result<(Session, Journal), JournalError> {
         open(&self.path, self.session.head().id, 100_000)
     }
 
@@ -141,7 +141,7 @@ fn damaged_journal_names_its_line() {
         ),
     ] {
         fs::write(&fixture.path, &damaged).unwrap();
-        let Err(OpenError::Damaged(found)) = fixture.open() else {
+        let Err(JournalError::Damaged(found)) = fixture.open() else {
             panic!("{cause}")
         };
         assert_eq!(found, cause);

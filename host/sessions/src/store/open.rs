@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::error::SessionStoreError;
 use crate::ids::SessionId;
-use crate::journal::{self, OpenError};
+use crate::journal::{self, JournalError};
 
 use super::removals::RecentRemovals;
 use super::session::StoredSession;
@@ -49,10 +49,10 @@ impl SessionStore {
                     let stored = StoredSession::new(session, journal, changes.clone());
                     sessions.insert(id, Arc::new(stored));
                 }
-                Err(OpenError::Io(cause)) => {
+                Err(JournalError::Io(cause)) => {
                     return Err(SessionStoreError::io("read the session", &path)(cause));
                 }
-                Err(OpenError::Damaged(cause)) => damaged.push(
+                Err(JournalError::Damaged(cause)) => damaged.push(
                     damaged::set_aside(&folder, &path, cause)
                         .map_err(SessionStoreError::io("set aside", &path))?,
                 ),
