@@ -10,7 +10,8 @@ use crate::scripting;
 use crate::steps::{cargo, command, debian_packages, output, root, step, succeed, succeeds};
 
 /// Components of this workspace. The package of each is `rostro-NAME`.
-const COMPONENTS: &str = "insightface attendance-policy minimal liveness evil variant";
+const COMPONENTS: &str =
+    "insightface attendance-policy region-of-interest minimal liveness evil variant";
 
 /// Builds every component that is not up to date.
 pub(crate) fn build() -> Result<()> {
@@ -45,12 +46,8 @@ pub(crate) fn component(name: &str) -> Result<()> {
 
 /// Builds a component for an earlier version of the interface from its frozen source.
 fn compat(folder: &Path) -> Result<()> {
-    let version = folder
-        .file_name()
-        .context("a folder")?
-        .display()
-        .to_string();
-    let file = format!("rostro_compat_{}.wasm", version.replace('.', "_"));
+    let version = folder.file_name().context("a folder")?.display();
+    let file = format!("rostro_compat_{version}").replace('.', "_") + ".wasm";
     project(folder)?;
     let folder = root().join("target/projects/wasm32-wasip2/release");
     install(&folder.join(file), &format!("compat-{version}"))

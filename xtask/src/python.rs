@@ -32,10 +32,8 @@ pub(crate) fn environment(name: &str, requirements: &str) -> Result<PathBuf> {
 
 /// Creates the environment with componentize-py. Returns the folder of its programs.
 pub(crate) fn componentize() -> Result<PathBuf> {
-    environment(
-        "componentize",
-        "guest/examples/attendance-policy/python/requirements.txt",
-    )
+    let list = "guest/examples/attendance-policy/python/requirements.txt";
+    environment("componentize", list)
 }
 
 /// Runs the Python program in a folder, in an environment with its requirements.

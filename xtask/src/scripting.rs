@@ -1,27 +1,24 @@
-//! The example policy in JavaScript and Python.
+//! The example policies in JavaScript and Python.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::guest::install;
-use crate::python;
+use crate::python::componentize;
 use crate::steps::{command, debian_packages, on_path, root, skip, step, succeed};
 
-const JS_FILES: [&str; 4] = ["attendance.js", "review.js", "host_log.js", "package.json"];
-
-const PYTHON_FILES: [&str; 4] = ["app.py", "review.py", "host_log.py", "requirements.txt"];
-
-/// Builds the example policy in both languages, unless its sources are unchanged.
+/// Builds the example policies, unless their sources are unchanged.
 pub(crate) fn build() -> Result<()> {
-    component("js", &JS_FILES, |folder| {
+    component("attendance-policy/js", |folder| {
         // A copy, so that npm writes no files into the sources. Its depth is that of the original,
         // because the build script names the interface by a relative path.
         let copy = root().join("target/examples/attendance-policy/js");
         fs::create_dir_all(&copy)?;
-        for file in JS_FILES {
-            fs::copy(folder.join(file), copy.join(file))?;
+        for file in files(folder)? {
+            fs::copy(&file, copy.join(file.file_name().unwrap_or_default()))?;
         }
         if !on_path("npm") {
             debian_packages("nodejs npm")?;
@@ -30,33 +27,35 @@ pub(crate) fn build() -> Result<()> {
         succeed(command("npm", "run build").current_dir(&copy))?;
         Ok(copy.join("attendance-policy.wasm"))
     })?;
-    component("python", &PYTHON_FILES, |folder| {
-        let built = root().join("target/attendance-policy-python.wasm");
-        let args = "-d ../../../../wit/0.1 -w policy-only componentize --stub-wasi app -o";
-        let mut build = command(python::componentize()?.join("componentize-py"), args);
-        build.arg(&built).env("PYTHONDONTWRITEBYTECODE", "1");
-        succeed(build.current_dir(folder))?;
-        Ok(built)
-    })
+    let attendance = "-d ../../../../wit/0.1 -w policy-only";
+    component("attendance-policy/python", |folder| {
+        python(folder, attendance)
+    })?;
+    let seen_twice = "-d ../../../wit/0.2 -w decide-only";
+    component("seen-twice", |folder| python(folder, seen_twice))
 }
 
-/// Builds `target/guest/attendance-policy-LANGUAGE.wasm`, unless its sources are unchanged.
-fn component(
-    language: &str,
-    files: &[&str],
-    build: impl FnOnce(&Path) -> Result<PathBuf>,
-) -> Result<()> {
-    let name = format!("attendance-policy-{language}");
-    let folder = root()
-        .join("guest/examples/attendance-policy")
-        .join(language);
-    let mut sources = fs::read_to_string(root().join("wit/0.1/rostro.wit"))?;
-    for file in files {
-        sources += &fs::read_to_string(folder.join(file))?;
+fn python(folder: &Path, world: &str) -> Result<PathBuf> {
+    let built = root().join("target/python-policy.wasm");
+    let args = format!("{world} componentize --stub-wasi app -o");
+    let mut build = command(componentize()?.join("componentize-py"), &args);
+    build.arg(&built).env("PYTHONDONTWRITEBYTECODE", "1");
+    succeed(build.current_dir(folder))?;
+    Ok(built)
+}
+
+/// Builds a folder of the examples into `target/guest`, unless its sources are unchanged.
+fn component(folder: &str, build: impl FnOnce(&Path) -> Result<PathBuf>) -> Result<()> {
+    let name = folder.replace('/', "-");
+    let folder = root().join("guest/examples").join(folder);
+    let mut sources = String::new();
+    for folder in [&root().join("wit/0.1"), &root().join("wit/0.2"), &folder] {
+        for file in files(folder)? {
+            sources += &fs::read_to_string(file)?;
+        }
     }
-    let target = root().join("target/guest");
-    let stamp = target.join(format!(".{name}.sources"));
-    let is_built = target.join(format!("{name}.wasm")).is_file();
+    let stamp = root().join(format!("target/guest/.{name}.sources"));
+    let is_built = root().join(format!("target/guest/{name}.wasm")).is_file();
     let what = format!("component {name}");
     if is_built && fs::read_to_string(&stamp).is_ok_and(|built| built == sources) {
         skip(&what);
@@ -66,4 +65,10 @@ fn component(
         install(&build(&folder)?, &name)?;
         Ok(fs::write(stamp, sources)?)
     })
+}
+
+/// Returns the files of a folder.
+fn files(folder: &Path) -> Result<BTreeSet<PathBuf>> {
+    let paths = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+    Ok(paths.filter(|path| path.is_file()).collect())
 }
