@@ -22,13 +22,14 @@ use crate::terminal::say;
 const NAME: &str = "my-pipeline";
 
 /// Names that a project cannot have: crates that it is built with, and keywords of Rust.
-const RESERVED: [&str; 49] = [
+const RESERVED: [&str; 50] = [
     "std",
     "core",
     "alloc",
     "test",
     "proc-macro",
     "rostro-sdk",
+    "rostro-decide-world",
     "rostro-policy-world",
     "wit-bindgen",
     "as",
@@ -82,10 +83,11 @@ const REVIEW_TABLE: &str = "review_table";
 static LIMITS: &str = include_str!("../../../../../../guest/sdk/review.json");
 
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/commands/pipeline/new/templates");
-static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit");
+static WIT: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../wit/0.2");
 static SDK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/sdk");
 /// Source of a new whole pipeline.
 static MINIMAL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/examples/minimal/src");
+static DECIDE_WORLD: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/decide-world");
 static POLICY_WORLD: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../guest/policy-world");
 
 /// Language of a project.
@@ -210,16 +212,20 @@ pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
     }
     // The SDK has its interface in a folder of its own, as in this repository. Other languages read
     // the folder `wit`.
-    let (version, inside) = match args.lang {
-        Language::Rust => ("0.2", Path::new("wit/0.2")),
-        Language::Js | Language::Python => ("0.1", Path::new("wit")),
+    let inside = match args.lang {
+        Language::Rust => Path::new("wit/0.2"),
+        Language::Js | Language::Python => Path::new("wit"),
     };
-    for (path, bytes) in WIT.get_dir(version).into_iter().flat_map(files) {
-        let path = path.strip_prefix(version).unwrap_or(&path);
+    for (path, bytes) in files(&WIT) {
         write(&inside.join(path), bytes)?;
     }
     if args.lang == Language::Rust {
-        for (crate_name, sources) in [("sdk", &SDK), ("policy-world", &POLICY_WORLD)] {
+        let crates = [
+            ("sdk", &SDK),
+            ("decide-world", &DECIDE_WORLD),
+            ("policy-world", &POLICY_WORLD),
+        ];
+        for (crate_name, sources) in crates {
             for (path, bytes) in files(sources) {
                 let place = Path::new("vendor").join(crate_name).join(&path);
                 match path.file_name().is_some_and(|name| name == "Cargo.toml") {
@@ -236,10 +242,7 @@ pub(super) fn new(args: &NewArgs) -> Result<(), NewError> {
         "created {}, a {} for rostro:pipeline@{}",
         folder.display(),
         kind(args.policy_only),
-        match args.lang {
-            Language::Rust => Minor::V0_2.latest(),
-            Language::Js | Language::Python => Minor::V0_1.latest(),
-        }
+        Minor::V0_2.latest()
     ));
     say(&format!("\n  cd {}", folder.display()));
     for step in steps(args.lang) {
@@ -276,7 +279,7 @@ fn steps(language: Language) -> [&'static str; 3] {
         ],
         Language::Python => [
             "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt && python3 -m unittest",
-            ".venv/bin/componentize-py -d wit -w policy-only componentize --stub-wasi app -o my-pipeline.wasm",
+            ".venv/bin/componentize-py -d wit -w policy componentize --stub-wasi app -o my-pipeline.wasm",
             "rostro pipeline check my-pipeline.wasm",
         ],
     }

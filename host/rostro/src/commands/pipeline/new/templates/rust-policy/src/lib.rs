@@ -17,13 +17,13 @@ pub struct MyPolicy;
 rostro_sdk::export!(policy: MyPolicy);
 
 /// `review` and `template` are those of the default pipeline, because they are not written here.
+/// `export!(decide: MyPolicy)` leaves both to the vision component instead.
 impl Policy for MyPolicy {
     fn identity() -> Identity {
         Identity::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
     }
 
-    // Asks for every setting, because the host reports other keys as unknown, and refused values to
-    // the operator.
+    // The host refuses other settings, and values that do not follow the type.
     fn settings() -> Vec<Setting> {
         let kind = SettingKind::Number(0.0, 10_000.0);
         vec![Setting::new("small-face", kind, SMALL.to_string(), "Shorter side of a small face's box in pixels.")]
