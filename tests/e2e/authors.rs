@@ -68,7 +68,13 @@ fn wat(text: &str) -> Vec<u8> {
 
 #[test]
 fn usable_component_has_no_findings() {
-    for name in ["insightface", "minimal", "attendance-policy"] {
+    for name in [
+        "insightface",
+        "minimal",
+        "attendance-policy",
+        "region-of-interest",
+        "seen-twice",
+    ] {
         assert_eq!(findings(&bytes(component(name)), &[]), "", "{name}");
     }
     let output = pipeline("check", &[text(&component("minimal"))]);

@@ -34,6 +34,7 @@ mod disks;
 mod duplicates;
 mod enrollment;
 mod evil;
+mod examples;
 mod faults;
 mod fleet;
 mod gallery_files;

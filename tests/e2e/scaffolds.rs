@@ -205,25 +205,34 @@ fn generated_reviews_agree_across_languages() {
 #[test]
 fn examples_match_generated_files() {
     let folder = tempfile::tempdir().unwrap();
-    for (language, ending) in [("js", "js"), ("python", "py")] {
-        let project = folder.path().join(language).join("attendance-policy");
+    for (language, example, names) in [
+        (
+            "js",
+            "attendance-policy/js",
+            &["review.js", "host_log.js"][..],
+        ),
+        (
+            "python",
+            "attendance-policy/python",
+            &["review.py", "host_log.py"],
+        ),
+        ("python", "seen-twice", &["host_log.py"]),
+    ] {
+        let project = folder.path().join(example);
         let created = rostro()
             .args(["pipeline", "new", "--lang", language, "--policy-only"])
-            .arg(&project)
+            .arg(project.join("policy"))
             .output()
             .unwrap();
         assert!(created.status.success(), "{created:?}");
-        for name in ["review", "host_log"] {
-            let file = format!("{name}.{ending}");
-            let example = root()
-                .join("guest/examples/attendance-policy")
-                .join(language)
-                .join(&file);
-            let [wanted, actual] =
-                [project.join(&file), example].map(|path| std::fs::read_to_string(path).unwrap());
+        for name in names {
+            let example = root().join("guest/examples").join(example).join(name);
+            let [wanted, actual] = [project.join("policy").join(name), example.clone()]
+                .map(|path| std::fs::read_to_string(path).unwrap());
             assert!(
                 actual == wanted,
-                "guest/examples/attendance-policy/{language}/{file} differs from the file of `rostro pipeline new`; copy it"
+                "{} differs from the file of `rostro pipeline new`; copy it",
+                example.display()
             );
         }
     }

@@ -1,5 +1,6 @@
-//! Walk through the steps of `docs/plugins.md` in each language, from a new project to a pipeline
-//! that serves: `cargo xtask walk`. The tests are ignored by default, because they download tools.
+//! Walk through the steps of `docs/plugins.md` in each language, from a new project or an example to
+//! a pipeline that serves: `cargo xtask walk`. The tests are ignored by default, because they
+//! download tools.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -43,21 +44,61 @@ fn python_policy_serves() {
     walk("first-python", &["--lang", "python", "--policy-only"]);
 }
 
-/// Creates a project, builds it as its README says, tries it on pictures, and activates it on a
-/// running server.
+/// The region of interest, in Rust. The walk configures a region on the server.
+#[test]
+#[ignore = "downloads tools; run cargo xtask walk"]
+fn region_of_interest_serves() {
+    let project = root().join("guest/examples/region-of-interest");
+    let built = component("region-of-interest");
+    let gallery = TempDir::new().unwrap();
+    let server = server(gallery.path());
+    inspect(&project, &built, gallery.path());
+    let id = activate(&server, "region-of-interest", &built);
+    let mut configure = rostro();
+    configure.args(["pipeline", "configure", &id, "--activate"]);
+    configure.args(["--setting", "regions=*=0,0,9,9", "--admin", &server.admin]);
+    run(&mut configure);
+    let answer = server.recognize(drawn("alice-probe.png")).ok();
+    let face = &answer["recognized_faces"][0];
+    assert_eq!(face["reason"], "outside_region", "{answer}");
+    assert_eq!(face["candidates"], Value::Array(Vec::new()));
+}
+
+/// Faces that were seen twice, in Python.
+#[test]
+#[ignore = "downloads tools; run cargo xtask walk"]
+fn seen_twice_serves() {
+    let project = root().join("guest/examples/seen-twice");
+    let built = root().join("target/walk/seen-twice.wasm");
+    std::fs::create_dir_all(root().join("target/walk")).unwrap();
+    python(&project, "../../../wit/0.2", "decide-only", &built);
+    serve("seen-twice", &project, &built);
+}
+
+/// Creates a project, builds it as its README says, and serves it.
 fn walk(name: &str, flags: &[&str]) {
     let project = root().join("target/walk").join(name);
-    let gallery = TempDir::new().unwrap();
-    let server = Options::drawn().gallery(gallery.path()).start();
-    server.enroll("alice", [drawn("alice-1.png")]).ok();
-
     if project.exists() {
         std::fs::remove_dir_all(&project).unwrap();
     }
     run(rostro().args(["pipeline", "new"]).arg(&project).args(flags));
     let built = build(&project, name);
-    inspect(&project, &built, gallery.path());
-    activate(&server, name, &built);
+    serve(name, &project, &built);
+}
+
+/// Tries a component on pictures, and activates it on a running server.
+fn serve(name: &str, project: &Path, built: &Path) {
+    let gallery = TempDir::new().unwrap();
+    let server = server(gallery.path());
+    inspect(project, built, gallery.path());
+    activate(&server, name, built);
+}
+
+/// Starts a server that knows alice.
+fn server(gallery: &Path) -> Server {
+    let server = Options::drawn().gallery(gallery).start();
+    server.enroll("alice", [drawn("alice-1.png")]).ok();
+    server
 }
 
 /// Tests and builds a project as its README says. Returns the component.
@@ -83,23 +124,22 @@ fn build(project: &Path, name: &str) -> PathBuf {
         }
         return built;
     }
+    python(project, "wit", "policy", &built);
+    built
+}
+
+/// Tests and builds a policy in Python.
+fn python(project: &Path, wit: &str, world: &str, built: &Path) {
+    let variable = ("PYTHONDONTWRITEBYTECODE", "1");
     run(Command::new("python3")
         .args(["-m", "unittest"])
+        .env(variable.0, variable.1)
         .current_dir(project));
     let programs = root().join("target/python/componentize/bin");
     let mut build = Command::new(programs.join("componentize-py"));
-    build.args([
-        "-d",
-        "wit",
-        "-w",
-        "policy-only",
-        "componentize",
-        "--stub-wasi",
-        "app",
-        "-o",
-    ]);
-    run(build.arg(&built).current_dir(project));
-    built
+    build.args(["-d", wit, "-w", world, "componentize", "--stub-wasi"]);
+    build.args(["app", "-o"]).arg(built);
+    run(build.env(variable.0, variable.1).current_dir(project));
 }
 
 /// Runs the author's commands in the project's folder, where the program finds everything else.
@@ -154,8 +194,8 @@ fn inspect(project: &Path, built: &Path, gallery: &Path) {
     run(pipeline(&["bench", "--seconds", "1"]).arg(built));
 }
 
-/// Pushes a component, shadows it, activates it, and rolls back.
-fn activate(server: &Server, name: &str, built: &Path) {
+/// Pushes a component, shadows it, activates it, and rolls back. Returns the revision.
+fn activate(server: &Server, name: &str, built: &Path) -> String {
     let pipeline = |args: &[&str]| {
         let mut rostro = rostro();
         rostro
@@ -181,6 +221,7 @@ fn activate(server: &Server, name: &str, built: &Path) {
     assert_eq!(answer["pipeline"]["digest"], active["id"]);
     assert_eq!(answer["recognized_faces"][0]["identity"], "alice");
     run(&mut pipeline(&["rollback"]));
+    id.to_owned()
 }
 
 /// Runs a command that must succeed.
