@@ -32,7 +32,10 @@ fn revision(
         OnnxRuntime::load(&library, Cores::new(NonZeroUsize::MIN)).unwrap()
     });
     let pack = Pack::open(&root().join("models"), "testing").unwrap();
-    let engine = Engine::new(Limits::default(), 1).unwrap();
+    // Compiled components are shared with the servers of other tests.
+    let cache = root().join("target/tmp/compiled");
+    std::fs::create_dir_all(&cache).unwrap();
+    let engine = Engine::with_cache(Limits::default(), 1, Some(&cache)).unwrap();
     let load = |name: &str| {
         CompiledComponent::load(&engine, &std::fs::read(component(name)).unwrap()).unwrap()
     };
