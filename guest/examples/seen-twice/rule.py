@@ -2,8 +2,9 @@
 
 A false likeness rarely lasts: a stranger who resembles a person in one frame does not in the next.
 A sighting is a face whose best candidate is above the threshold. It is fresh if its embedding is of
-this frame; others repeat the last embedding of their track and are no new evidence. Two fresh
-sightings of one person by one track confirm the track, until it is not sighted for that long.
+this frame; others repeat the last embedding of their track and are no new evidence. The second fresh
+sighting of a person by a track confirms it. After a longer gap between sightings, of either kind, the
+next one counts as the first.
 """
 
 import json
@@ -23,8 +24,7 @@ class Face:
 class Sighting:
     """The last sighting of a person by a track."""
 
-    time: int  # of the last fresh one, in milliseconds
-    seen: int  # of the last one of either kind
+    time: int  # in milliseconds
     is_confirmed: bool
 
 
@@ -75,11 +75,9 @@ def decide(faces, threshold, within, time, state, limit):
         last = sightings.get(key)
         if last is None:
             # An embedding of an earlier frame begins nothing.
-            sighting = Sighting(time, time, False) if face.is_fresh else None
-        elif face.is_fresh:
-            sighting = Sighting(time, time, last.is_confirmed or time - last.time <= within)
+            sighting = Sighting(time, False) if face.is_fresh else None
         else:
-            sighting = Sighting(last.time, time, last.is_confirmed)
+            sighting = Sighting(time, last.is_confirmed or face.is_fresh)
         if sighting is not None:
             sightings[key] = sighting
         if sighting is None or not sighting.is_confirmed:
@@ -93,16 +91,16 @@ def decide(faces, threshold, within, time, state, limit):
 def read(state, time, within):
     """Returns the sightings of the last frames that are not too old, by track and person."""
     sightings = {}
-    for track, person, fresh, seen, is_confirmed in json.loads(state) if state else []:
-        if time - seen <= within:
-            sightings[track, person] = Sighting(fresh, seen, is_confirmed)
+    for track, person, last, is_confirmed in json.loads(state) if state else []:
+        if time - last <= within:
+            sightings[track, person] = Sighting(last, is_confirmed)
     return sightings
 
 
 def written(sightings, limit):
     """Returns the state for the next frame. Over the limit, the oldest sightings are left out."""
-    rows = [[*key, it.time, it.seen, it.is_confirmed] for key, it in sightings.items()]
-    rows.sort(key=lambda row: -row[3])
+    rows = [[*key, it.time, it.is_confirmed] for key, it in sightings.items()]
+    rows.sort(key=lambda row: -row[2])
     texts, size = [], 2
     for row in rows:
         text = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()

@@ -39,9 +39,9 @@ class Rule(unittest.TestCase):
         later = [(1_000 + 4_000 * step, stale) for step in range(5)]
         self.assertEqual(run((0, face()), (500, face()), *later)[1:], [[0.8]] * 6)
 
-    def test_late_second_embedding_does_not_confirm(self):
+    def test_sightings_bridge_embeddings(self):
         stale = face(is_fresh=False)
-        frames = [(0, face()), (3_000, stale), (6_000, face()), (7_000, face())]
+        frames = [(0, face()), (4_000, stale), (8_000, stale), (12_000, face())]
         self.assertEqual(run(*frames), [["seen_once"]] * 3 + [[0.8]])
 
     def test_other_person_or_track_begins_again(self):
