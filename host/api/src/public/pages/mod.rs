@@ -30,15 +30,24 @@ pub(crate) async fn page_css() -> impl IntoResponse {
     )
 }
 
-/// Serves the script of the page at `/`.
+/// Serves the main script of the page at `/`.
 pub(crate) async fn page_js() -> impl IntoResponse {
-    (
-        [
-            (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
-            (header::CACHE_CONTROL, "no-cache"),
-        ],
-        include_str!("page.js"),
-    )
+    script(include_str!("page.js"))
+}
+
+/// Serves the script of the page's requests to the service.
+pub(crate) async fn service_js() -> impl IntoResponse {
+    script(include_str!("service.js"))
+}
+
+/// Serves the script of the page's sessions.
+pub(crate) async fn session_js() -> impl IntoResponse {
+    script(include_str!("session.js"))
+}
+
+/// Serves the script that reads event streams.
+pub(crate) async fn events_js() -> impl IntoResponse {
+    script(include_str!("events.js"))
 }
 
 /// Serves the page at `/api`, which shows every operation of the OpenAPI document.
@@ -53,11 +62,13 @@ pub(crate) async fn api_html() -> impl IntoResponse {
 
 /// Serves the script of the page at `/api`.
 pub(crate) async fn api_js() -> impl IntoResponse {
-    (
-        [
-            (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
-            (header::CACHE_CONTROL, "no-cache"),
-        ],
-        include_str!("api.js"),
-    )
+    script(include_str!("api.js"))
+}
+
+fn script(text: &'static str) -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_TYPE, "text/javascript; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, text)
 }

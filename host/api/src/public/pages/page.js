@@ -1,62 +1,12 @@
 // The page at `/`: recognises people in front of a camera or in a photo, and enrols people. It calls
-// the two endpoints of the replaced service. Ids, file names and messages become text nodes, never
-// markup.
+// the two endpoints of the replaced service, or sends the camera to a session.
+
+import { at, make, post, Refusal, say } from "./service.js";
+import { framePath } from "./session.js";
 
 const JPEG_QUALITY = 0.9;
-const REQUEST_TIMEOUT_MS = 30_000;
-// Slowest upload that the service accepts, in bytes per second, and the longest one.
-const SLOWEST_UPLOAD = 64 * 1024;
-const LONGEST_UPLOAD_MS = 600_000;
 const CROWD = 12; // Number of faces above which labels are small.
-
-const at = (id) => document.getElementById(id);
-
-/** Creates an element; strings among the children become text nodes. */
-function make(tag, className, ...children) {
-  const element = document.createElement(tag);
-  element.className = className;
-  element.append(...children);
-  return element;
-}
-
-/** Shows a notice below the picture or in the enrolment panel; an empty text hides it. */
-function say(notice, text, tone = "bad") {
-  if (notice.textContent === text) return; // Prevents a screen reader from repeating it.
-  notice.className = `notice ${tone}`;
-  notice.textContent = text;
-}
-
-// --- the service ---
-
-/** Error with a message for people. `body` is the answer of the service, if it answered. */
-class Refusal extends Error {
-  constructor(message, body = {}, retryAfter = 0) {
-    super(message);
-    this.body = body;
-    this.retryAfter = retryAfter;
-  }
-}
-
-/** Posts a form. Returns the answer and the round trip in milliseconds, or throws a `Refusal`. */
-async function post(path, form) {
-  const begun = performance.now();
-  const bytes = [...form.values()].reduce((sum, { size = 0 }) => sum + size, 0);
-  const timeout = REQUEST_TIMEOUT_MS + Math.min((1000 * bytes) / SLOWEST_UPLOAD, LONGEST_UPLOAD_MS);
-  const response = await fetch(path, { method: "POST", body: form, signal: AbortSignal.timeout(timeout) }).catch((cause) => {
-    throw new Refusal(cause.name === "TimeoutError" ? "The service does not answer" : "The service cannot be reached; check that it is running");
-  });
-  const body = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    throw new Refusal(told(body) ?? `The service answered with status ${response.status}`, body, Number(response.headers.get("retry-after")) || 0);
-  }
-  return { body, roundTrip: performance.now() - begun };
-}
-
-/** Returns the error of an answer with its cause: "Could not decode image. This is a HEIC photo; …." */
-function told({ error, details }) {
-  const cause = details?.cause;
-  return error && cause ? `${error} ${cause[0].toUpperCase()}${cause.slice(1).replace(/\.$/, "")}.` : error;
-}
+const GOLDEN_ANGLE = 137.5; // Degrees between the hues of tracks, so that near numbers differ.
 
 let waiting = 0; // Number of running or queued tasks. Frames of the camera are skipped meanwhile.
 let last = Promise.resolve();
@@ -91,11 +41,11 @@ photo.addEventListener("load", () => shape(photo.naturalWidth, photo.naturalHeig
 photo.addEventListener("error", () => { if (!isLive()) stage.dataset.view = "empty"; }); // The service reports the cause.
 
 /** Sends an image and shows the answer, if the image is still shown. Never throws. */
-async function recognize(image, name, about = subject) {
+async function recognize(image, name, about = subject, path = "process_frame") {
   const form = new FormData();
   form.append("image", image, name);
   try {
-    const { body, roundTrip } = await post("process_frame", form);
+    const { body, roundTrip } = await post(path, form);
     if (about !== subject) return;
     showFaces(body.recognized_faces, body.frame);
     showTimings(body.timings_ms, roundTrip);
@@ -110,6 +60,7 @@ async function recognize(image, name, about = subject) {
 }
 
 const isKnown = (face) => face.confidence !== "N/A";
+const isTracked = (face) => typeof face.track === "number"; // Only in sessions.
 
 /** Draws and lists the faces. Boxes use percent of the frame, so that they follow its displayed size. */
 function showFaces(faces, frame) {
@@ -121,6 +72,11 @@ function showFaces(faces, frame) {
     const name = make("span", "name", make("span", "", face.identity));
     if (isKnown(face)) name.append(make("span", "", face.confidence));
     const box = make("div", `face${isKnown(face) ? "" : " unknown"}`, name);
+    if (isTracked(face)) {
+      name.append(make("span", "", `#${face.track}`));
+      box.classList.add("tracked");
+      box.style.setProperty("--hue", (face.track * GOLDEN_ANGLE) % 360);
+    }
     box.classList.toggle("at-top", y1 < (crowd ? 0.03 : 0.06) * frame.height);
     box.classList.toggle("at-right", x1 > 0.75 * frame.width);
     box.style.inset = `${y(y1)} ${x(frame.width - x2)} ${y(frame.height - y2)} ${x(x1)}`;
@@ -140,6 +96,7 @@ function listFaces(faces) {
   at("people").replaceChildren(...faces.map((face) => {
     const nearest = face.candidates.map(({ identity, similarity }) => `${identity}\u00a0${similarity.toFixed(2)}`).join(", ");
     const facts = [`detected ${face.det_score.toFixed(2)}`];
+    if (isTracked(face)) facts.push(`track ${face.track}`);
     if (nearest) facts.push(`nearest ${nearest}`);
     if (face.reason) facts.push(face.reason.replaceAll("_", " "));
     return make("li", `person${isKnown(face) ? "" : " unknown"}`,
@@ -260,7 +217,7 @@ function sendFrame() {
   else {
     sent += 1;
     const about = subject;
-    alone(async () => recognize(await snapshot(), "frame.jpg", about));
+    alone(async () => recognize(await snapshot(), "frame.jpg", about, framePath()));
   }
   at("frames").hidden = false;
   at("frames").textContent = `${sent} frames sent, ${skipped} skipped while one was in flight`;
