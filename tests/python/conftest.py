@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from browser import Page, start_browser
 from callers import post_photos
 from PIL import Image
 
@@ -137,3 +138,34 @@ def enroll(server):
 def s6(enroll, student):
     """The answer to the enrolment of student s6."""
     return enroll("s6", student("s6"))
+
+
+@pytest.fixture
+def open_page(server, tmp_path):
+    """Opens the page in a fresh browser; `script` runs before the scripts of the page."""
+    browsers = []
+
+    def opened(*flags, url=server.url, script=None, preferences=None):
+        browser = start_browser(tmp_path / f"profile-{len(browsers)}", flags, preferences)
+        browsers.append(browser)
+        if script:
+            browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        browser.get(url)
+        return Page(browser)
+
+    yield opened
+    for browser in browsers:
+        browser.quit()
+
+
+@pytest.fixture
+def camera(tmp_path):
+    """The flags of a fake camera that shows one photo."""
+
+    def flags(photo):
+        jpeg, video = tmp_path / "frame.jpg", tmp_path / "camera.mjpeg"
+        Image.open(photo).save(jpeg, quality=95, subsampling="4:2:0")  # The fake camera reads no other subsampling.
+        video.write_bytes(jpeg.read_bytes() * 10)
+        return "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", f"--use-file-for-fake-video-capture={video}"
+
+    return flags

@@ -1,32 +1,12 @@
-"""The page at `/` in headless Chromium, with a fake camera that shows a student's photo.
+"""The page at `/` in headless Chromium, with a fake camera that shows a student's photo."""
 
-    ROSTRO_CHROMIUM, ROSTRO_CHROMEDRIVER  the browser and its driver, where they are not on PATH
-
-Screenshots are saved in target/screenshots/.
-"""
-
-import os
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 import requests
 from callers import post_frame, post_photos
-from PIL import Image
-from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.wait import WebDriverWait
-
-SCREENSHOTS = Path(__file__).resolve().parents[2] / "target/screenshots"
-ANSWER_SECONDS = 20
-FLAGS = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1360,1000",
-]  # fmt: skip
 
 # Makes each recognition take 700 ms and counts concurrent ones.
 SLOW_SERVICE = """
@@ -55,90 +35,6 @@ const box = document.querySelector(".face").getBoundingClientRect();
 return [(box.left - outer.left) / outer.width, (box.top - outer.top) / outer.height,
         (box.right - outer.left) / outer.width, (box.bottom - outer.top) / outer.height];
 """
-
-
-class Page:
-    """The page in a browser, through its visible elements."""
-
-    def __init__(self, browser):
-        self.browser = browser
-
-    def find(self, selector):
-        return self.browser.find_element(By.CSS_SELECTOR, selector)
-
-    def press(self, selector):
-        self.find(selector).click()
-
-    def text(self, selector):
-        return self.find(selector).text
-
-    def choose(self, selector, *files):
-        self.find(selector).send_keys("\n".join(map(str, files)))
-
-    def names(self):
-        return [element.text for element in self.browser.find_elements(By.CSS_SELECTOR, "#people b")]
-
-    def until(self, condition, failure):
-        """Waits for a condition. Ignores errors, because every frame replaces the list."""
-        wait = WebDriverWait(self.browser, ANSWER_SECONDS, poll_frequency=0.05, ignored_exceptions=[WebDriverException])
-        return wait.until(lambda _: condition(), message=f"{failure}; the page says: {self.text('body')}")
-
-    def until_names(self, *names):
-        self.until(lambda: self.names() == list(names), f"not shown: {names}")
-
-    def until_text(self, selector):
-        return self.until(lambda: self.text(selector), f"{selector} stays empty")
-
-    def fits(self):
-        return self.browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
-
-    def screenshot(self, name):
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.browser.save_screenshot(str(SCREENSHOTS / f"{name}.png"))
-
-
-def program(variable, *names):
-    found = os.environ.get(variable) or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.fail(f"{names[0]} is missing: install Debian's packages chromium and chromium-driver, or set {variable}", pytrace=False)
-    return found
-
-
-@pytest.fixture
-def open_page(server, tmp_path):
-    """Opens the page in a fresh browser; `script` runs before the scripts of the page."""
-    browsers = []
-
-    def opened(*flags, url=server.url, script=None, preferences=None):
-        options = webdriver.ChromeOptions()
-        options.binary_location = program("ROSTRO_CHROMIUM", "chromium", "chromium-browser", "google-chrome")
-        for flag in [*FLAGS, f"--user-data-dir={tmp_path / f'profile-{len(browsers)}'}", *flags]:
-            options.add_argument(flag)
-        options.add_experimental_option("prefs", preferences or {})
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        browser = webdriver.Chrome(options=options, service=Service(program("ROSTRO_CHROMEDRIVER", "chromedriver")))
-        browsers.append(browser)
-        if script:
-            browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
-        browser.get(url)
-        return Page(browser)
-
-    yield opened
-    for browser in browsers:
-        browser.quit()
-
-
-@pytest.fixture
-def camera(tmp_path):
-    """The flags of a fake camera that shows one photo."""
-
-    def flags(photo):
-        jpeg, video = tmp_path / "frame.jpg", tmp_path / "camera.mjpeg"
-        Image.open(photo).save(jpeg, quality=95, subsampling="4:2:0")  # The fake camera reads no other subsampling.
-        video.write_bytes(jpeg.read_bytes() * 10)
-        return "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", f"--use-file-for-fake-video-capture={video}"
-
-    return flags
 
 
 @pytest.fixture

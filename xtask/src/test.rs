@@ -101,7 +101,7 @@ fn rust(args: &TestArgs, has_photos: bool) -> Result<()> {
     succeed(tests.args(&args.rest))
 }
 
-/// Installs a browser and its driver, unless `tests/python/test_page.py` finds them.
+/// Installs a browser and its driver, unless `tests/python/browser.py` finds them.
 fn browser() -> Result<()> {
     let has = |variable, programs: &[&str]| {
         std::env::var_os(variable).is_some_and(|path| !path.is_empty())

@@ -25,6 +25,7 @@ export function framePath() {
 
 /** Shows a session until `closeSession`. `summary` is its state, if it is known. */
 function openSession(id, summary) {
+  const sendsCamera = live?.id === id && camera.checked;
   closeSession();
   const session = { id, path: sessionPath(id), stop: new AbortController(), rows: new Map(), after: null, isOpen: true };
   live = session;
@@ -34,6 +35,7 @@ function openSession(id, summary) {
   at("session-live").hidden = false;
   at("session-id").textContent = id;
   camera.disabled = false;
+  camera.checked = sendsCamera;
   if (summary) showSession(session, summary);
   else setText(at("session-state"), "opening…");
   watch(session);
