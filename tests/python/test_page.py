@@ -166,6 +166,23 @@ def test_interface_page_sends_request(open_page, server, student):
     page.screenshot("interface")
 
 
+def test_interface_page_sends_json(open_page, server):
+    page = open_page(url=f"{server.url}/api")
+    operation = "#" + operation_id(server, "post", "/v1/sessions")
+    page.until_text(f"{operation} summary")
+    page.press(f"{operation} summary")
+    page.find(f"{operation} [name=stream]").send_keys("room-1")
+    page.find(f"{operation} [name=rule]").send_keys('{"seen": 3}')
+    page.press(f"{operation} button")
+    answered = page.until(lambda: (text := page.text(f"{operation} pre")).startswith("201") and text, "no answer is shown")
+    assert '"room-1"' in answered and '"seen": 3' in answered
+    assert page.find("#" + operation_id(server, "patch", "/v1/sessions/{id}"))
+
+
+def operation_id(server, method, path):
+    return requests.get(f"{server.url}/openapi.json", timeout=30).json()["paths"][path][method]["operationId"]
+
+
 def test_rejected_photo_shows_reason(open_page, student, blank):
     page = open_page()
     page.choose("#enroll-photos", blank, *student("s48", "front"))

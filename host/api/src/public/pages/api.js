@@ -2,7 +2,7 @@
 // text nodes only.
 "use strict";
 
-const METHODS = ["get", "post", "put", "delete"];
+const METHODS = ["get", "post", "put", "patch", "delete"];
 
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
@@ -15,7 +15,7 @@ function resolved(api, schema) {
   return schema?.$ref ? schema.$ref.slice(2).split("/").reduce((part, key) => part[key], api) : schema;
 }
 
-/** Returns the input fields of an operation: path, query and form. */
+/** Returns the input fields of an operation: path, query, form and the members of a JSON body. */
 function fields(api, operation) {
   const parameters = (operation.parameters ?? []).map((parameter) => ({
     name: parameter.name, place: parameter.in, required: parameter.required, hint: parameter.description,
@@ -27,7 +27,11 @@ function fields(api, operation) {
     const required = form.required?.includes(name);
     return { name, place: "form", required, hint: schema.description, isFile, isMany: schema.type === "array" };
   });
-  return [...parameters, ...parts];
+  const json = resolved(api, operation.requestBody?.content?.["application/json"]?.schema);
+  const members = Object.entries(json?.properties ?? {}).map(([name, schema]) => ({
+    name, place: "json", required: json.required?.includes(name), hint: schema.description ?? resolved(api, schema).description,
+  }));
+  return [...parameters, ...parts, ...members];
 }
 
 function input(field) {
@@ -37,21 +41,32 @@ function input(field) {
   return element("label", {}, `${field.name} `, made);
 }
 
+/** Reads the value of a JSON member: an object, a list or `null` as such, anything else as text. */
+function json(text) {
+  return /^\s*([[{]|null\s*$)/.test(text) ? JSON.parse(text) : text;
+}
+
 async function send(path, method, wanted, form) {
   const query = new URLSearchParams();
   const body = new FormData();
+  const members = {};
   for (const field of wanted) {
     const control = form.elements.namedItem(field.name);
     if (field.isFile) for (const file of control.files) body.append(field.name, file);
     else if (control.value === "") continue;
     else if (field.place === "path") path = path.replace(`{${field.name}}`, encodeURIComponent(control.value));
     else if (field.place === "query") query.set(field.name, control.value);
+    else if (field.place === "json") members[field.name] = json(control.value);
     else body.append(field.name, control.value);
   }
   const key = document.getElementById("key").value;
   const headers = key === "" ? {} : { "x-api-key": key };
   const request = { method: method.toUpperCase(), headers };
   if (wanted.some((field) => field.place === "form")) request.body = body;
+  if (wanted.some((field) => field.place === "json")) {
+    request.body = JSON.stringify(members);
+    headers["content-type"] = "application/json";
+  }
   const answer = await fetch(query.size > 0 ? `${path}?${query}` : path, request);
   const text = await answer.text();
   let shown = text;

@@ -46,6 +46,7 @@ key.addEventListener("input", () => {
   if (text) tabStorage()?.setItem(STORED_KEY, text);
   else tabStorage()?.removeItem(STORED_KEY);
 });
+at("key-form").addEventListener("submit", (event) => event.preventDefault());
 
 /** Calls `react` when the user has entered another key. */
 export function onKeyChange(react) {

@@ -159,6 +159,7 @@ function showPeople(session, view) {
   at("session-people").hidden = false;
   const focused = document.activeElement;
   const gone = new Set(session.rows.keys());
+  const late = view.present.filter(({ status }) => status === "late").length;
   for (const name of LISTS) {
     view[name].forEach((attendance, n) => {
       gone.delete(attendance.id);
@@ -166,14 +167,13 @@ function showPeople(session, view) {
       fillRow(row, attendance, session.rule);
       if (at(name).children[n] !== row.item) at(name).insertBefore(row.item, at(name).children[n] ?? null);
     });
-    setText(at(`${name}-count`), String(view[name].length));
+    setText(at(`${name}-count`), name === "present" && late ? `${view[name].length}, ${late} late` : String(view[name].length));
   }
   for (const id of gone) {
     session.rows.get(id).item.remove();
     session.rows.delete(id);
   }
   if (focused.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
-  const late = view.present.filter(({ status }) => status === "late").length;
   const present = late ? `${view.present.length} present, of them ${late} late` : `${view.present.length} present`;
   setText(at("session-summary"), `${present}; ${view.uncertain.length} uncertain; ${view.absent.length} absent`);
 }
@@ -204,13 +204,14 @@ const REASONS = {
 function attendanceFacts(attendance, rule) {
   const { status, times_seen: times, best_similarity: best, correction } = attendance;
   const reasons = (attendance.reasons ?? []).map((reason) => REASONS[reason]?.(rule) ?? reason.replaceAll("_", " "));
-  const facts = status === "late" ? ["late", ...reasons] : reasons;
+  const facts = status === "late" ? ["late"] : [];
   if (attendance.first_seen) facts.push(`first ${clock(attendance.first_seen)}`);
   if (attendance.last_seen) facts.push(`last ${clock(attendance.last_seen)}`);
   facts.push(times ? `seen ${times === 1 ? "once" : `${times} times`}` : "not seen");
   if (typeof best === "number") facts.push(`best ${best.toFixed(2)}`);
   if (correction) facts.push(`corrected${correction.by ? ` by ${correction.by}` : ""}`);
-  return facts;
+  // Lines break between facts only.
+  return [...reasons, ...facts.map((fact) => fact.replaceAll(" ", "\u00a0"))];
 }
 
 /** Sends the correction of a person. Corrections are sent one after another. */
@@ -234,8 +235,8 @@ function correct(session, person, row) {
 
 const EVENT_TEXTS = {
   started: () => ["The session began"],
-  arrived: ({ person, similarity }) => [make("b", "", person), " arrived", ...best(similarity)],
-  late: ({ person, similarity }) => [make("b", "", person), " came late", ...best(similarity)],
+  arrived: ({ person, similarity }) => [make("b", "", person), " arrived", ...bestText(similarity)],
+  late: ({ person, similarity }) => [make("b", "", person), " came late", ...bestText(similarity)],
   corrected: ({ person, status, by }) => [make("b", "", person), status ? ` corrected to ${status}` : " counts again", by ? ` by ${by}` : ""],
   policy: ({ code, person, message }) => [person ? make("b", "", person) : "", person ? ": " : "", message ?? code ?? "event of the policy"],
   person_removed: () => ["A person was deleted"],
@@ -243,7 +244,7 @@ const EVENT_TEXTS = {
   ended: () => ["The session ended"],
 };
 
-const best = (similarity) => (typeof similarity === "number" ? [`, best ${similarity.toFixed(2)}`] : []);
+const bestText = (similarity) => (typeof similarity === "number" ? [`, best ${similarity.toFixed(2)}`] : []);
 
 /** Shows an event of the stream, and reads the attendance that it changed. */
 function receive(session, { data }) {
