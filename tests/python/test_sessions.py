@@ -159,6 +159,32 @@ def test_attendance_follows_frames(open_keyed, create, student):
     until_people(page, present=["s6"], absent=["s12"])
 
 
+def test_late_arrival_is_marked(open_keyed, create, student):
+    page = open_keyed()
+    page.browser.execute_script("document.getElementById('session-late').value = '2026-01-02T08:05'")
+    session = create(page, DESK)
+    for _ in range(2):
+        session.send(student("s6", "test")[0])
+    until_people(page, present=["s6"], absent=["s12"])
+    assert page.text("#present small").startswith("late · first ") and page.text("#present-count") == "1, 1 late"
+    page.until(lambda: "s6 came late" in page.text("#session-events"), "the event is not shown")
+
+
+def test_deleted_person_leaves_page(keyed, open_keyed, create, student):
+    assert post_photos(keyed.url, "s48", student("s48"), headers=bearer(OFFICE)).status_code == 200
+    assert requests.put(f"{keyed.url}/v1/groups/guests/people/s48", headers=bearer(OFFICE), timeout=30).status_code == 200
+    page = open_keyed()
+    session = create(page, DESK, group="guests")
+    until_people(page, absent=["s48"])
+    for _ in range(2):
+        session.send(student("s48", "test")[0])
+    page.until(lambda: "s48 arrived" in page.text("#session-events"), "the event is not shown")
+    assert requests.delete(f"{keyed.url}/v1/people/s48", headers=bearer(OFFICE), timeout=30).status_code == 200
+    page.until(lambda: "A person was deleted" in page.text("#session-events"), "the deletion is not shown")
+    until_people(page)
+    assert "s48" not in page.text("#session")
+
+
 def test_ended_session_takes_corrections(open_keyed, create):
     page = open_keyed()
     create(page, DESK)
