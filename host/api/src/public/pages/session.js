@@ -27,7 +27,7 @@ export function framePath() {
 function openSession(id, summary) {
   const sendsCamera = live?.id === id && camera.checked;
   closeSession();
-  const session = { id, path: sessionPath(id), stop: new AbortController(), rows: new Map(), after: null, isOpen: true };
+  const session = { id, path: sessionPath(id), stop: new AbortController(), rows: new Map(), after: null, isOpen: true, reading: null };
   live = session;
   history.replaceState(null, "", `#${new URLSearchParams({ session: id })}`);
   panel.open = true;
@@ -102,9 +102,14 @@ onKeyChange(() => {
 // --- the attendance ---
 
 /** Reads the attendance now, and once more if it is called meanwhile. */
-async function readAttendance(session) {
+function readAttendance(session) {
   session.isStale = true;
-  session.reading ??= (async () => {
+  session.reading ??= readUntilFresh(session);
+  return session.reading;
+}
+
+async function readUntilFresh(session) {
+  try {
     while (session.isStale) {
       session.isStale = false;
       const view = await requestJson("GET", session.path);
@@ -112,8 +117,9 @@ async function readAttendance(session) {
       session.known ??= view.last_event;
       showSession(session, view);
     }
-  })().finally(() => { session.reading = null; });
-  return session.reading;
+  } finally {
+    session.reading = null;
+  }
 }
 
 /** Reads the attendance. The event stream reports a lost connection. */
