@@ -117,6 +117,16 @@ impl Service {
         }
     }
 
+    /// Returns the revisions.
+    pub fn deployment(&self) -> &Arc<Deployment> {
+        &self.deployment
+    }
+
+    /// Returns the executor.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
     /// Returns the stored people.
     pub fn people(&self) -> &Arc<People> {
         &self.people

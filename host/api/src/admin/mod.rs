@@ -23,8 +23,6 @@ use axum::routing::{delete, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use rostro_service::Service;
-use rostro_service::deployment::Deployment;
-use rostro_service::executor::Executor;
 
 use self::reload::ReloadStatus;
 use self::state::Admin;
@@ -42,22 +40,13 @@ pub use crate::auth::tokens::Operator;
 /// Returns the admin application. `people` are the routes of people and groups.
 pub fn app(
     service: Arc<Service>,
-    deployment: Arc<Deployment>,
-    executor: Executor,
     traffic: Traffic,
     tokens: Option<SecretsFile<Operator>>,
     reload: ReloadStatus,
     dropped_lines: fn() -> u64,
     people: Router,
 ) -> Router {
-    let admin = Admin::new(
-        service,
-        deployment,
-        executor,
-        traffic,
-        reload,
-        dropped_lines,
-    );
+    let admin = Admin::new(service, traffic, reload, dropped_lines);
     // The other routes parse their parameters, and refuse unknown ones.
     let without_parameters = Router::new()
         .route("/v1/revisions", get(revisions::list))

@@ -29,6 +29,30 @@ impl SessionsCollector {
     }
 }
 
+/// A metric of each receiver.
+struct ReceiverMetric {
+    name: &'static str,
+    help: &'static str,
+    value: fn(&ReceiverStatus) -> u64,
+}
+
+impl ReceiverMetric {
+    fn encode<M: EncodeMetric>(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        receivers: &[ReceiverStatus],
+        metric: impl Fn(u64) -> M,
+    ) -> fmt::Result {
+        let kind = metric(0).metric_type();
+        let mut family = encoder.encode_descriptor(self.name, self.help, None, kind)?;
+        for receiver in receivers {
+            let labels = [("receiver", receiver.name.as_str())];
+            metric((self.value)(receiver)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
 fn gauge(value: usize) -> ConstGauge<i64> {
     ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX))
 }
@@ -44,46 +68,33 @@ impl Collector for SessionsCollector {
         if self.receivers.is_empty() {
             return Ok(());
         }
-        let up = |receiver: &ReceiverStatus| u64::from(receiver.state == ReceiverState::Working);
-        let gauges: [(&str, &str, &dyn Fn(&ReceiverStatus) -> u64); 2] = [
-            (
-                "delivery_up",
-                "Whether the last attempt to deliver events to a receiver succeeded",
-                &up,
-            ),
-            (
-                "delivery_waiting",
-                "Events of sessions that a receiver has not received, at most",
-                &|receiver| receiver.waiting,
-            ),
-        ];
-        for (name, help, value) in gauges {
-            let mut family = encoder.encode_descriptor(name, help, None, gauge(0).metric_type())?;
-            for receiver in &self.receivers {
-                let value = usize::try_from(value(receiver)).unwrap_or(usize::MAX);
-                gauge(value)
-                    .encode(family.encode_family(&[("receiver", receiver.name.as_str())])?)?;
-            }
+        let up = ReceiverMetric {
+            name: "delivery_up",
+            help: "Whether the last attempt to deliver events to a receiver succeeded",
+            value: |receiver| u64::from(receiver.state == ReceiverState::Working),
+        };
+        let waiting = ReceiverMetric {
+            name: "delivery_waiting",
+            help: "Events of sessions that a receiver has not received, at most",
+            value: |receiver| receiver.waiting,
+        };
+        for metric in [up, waiting] {
+            metric.encode(&mut encoder, &self.receivers, |value| {
+                gauge(usize::try_from(value).unwrap_or(usize::MAX))
+            })?;
         }
-        let counters: [(&str, &str, &dyn Fn(&ReceiverStatus) -> u64); 2] = [
-            (
-                "deliveries",
-                "Events that a receiver confirmed since the start",
-                &|receiver| receiver.delivered,
-            ),
-            (
-                "delivery_failures",
-                "Attempts to deliver events to a receiver that failed since the start",
-                &|receiver| receiver.failed_attempts,
-            ),
-        ];
-        for (name, help, value) in counters {
-            let kind = ConstCounter::new(0_u64).metric_type();
-            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-            for receiver in &self.receivers {
-                ConstCounter::new(value(receiver))
-                    .encode(family.encode_family(&[("receiver", receiver.name.as_str())])?)?;
-            }
+        let delivered = ReceiverMetric {
+            name: "deliveries",
+            help: "Events that a receiver confirmed since the start",
+            value: |receiver| receiver.delivered,
+        };
+        let failed = ReceiverMetric {
+            name: "delivery_failures",
+            help: "Attempts to deliver events to a receiver that failed since the start",
+            value: |receiver| receiver.failed_attempts,
+        };
+        for metric in [delivered, failed] {
+            metric.encode(&mut encoder, &self.receivers, ConstCounter::new)?;
         }
         Ok(())
     }

@@ -64,17 +64,15 @@ impl ChangeAnswer {
 impl Admin {
     pub(super) fn new(
         service: Arc<Service>,
-        deployment: Arc<Deployment>,
-        executor: Executor,
         traffic: Traffic,
         reload: ReloadStatus,
         dropped_lines: fn() -> u64,
     ) -> Self {
         Self {
             dropped_lines,
+            deployment: Arc::clone(service.deployment()),
+            executor: service.executor().clone(),
             service,
-            deployment,
-            executor,
             traffic,
             reload,
             uploads: Arc::new(Semaphore::new(1)),

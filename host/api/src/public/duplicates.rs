@@ -58,6 +58,7 @@ struct DuplicatePair {
 #[utoipa::path(
     get,
     path = "/v1/duplicates",
+    operation_id = "list_duplicates",
     tag = "manage",
     params(PairsQuery),
     responses(

@@ -83,6 +83,7 @@ struct LeftOut {
 #[utoipa::path(
     get,
     path = "/v1/gallery",
+    operation_id = "export_gallery",
     tag = "manage",
     responses(
         (
@@ -133,6 +134,7 @@ pub(super) async fn export(
 #[utoipa::path(
     post,
     path = "/v1/gallery",
+    operation_id = "import_gallery",
     tag = "manage",
     params(ImportQuery),
     request_body(content = Archive, content_type = "application/zip"),

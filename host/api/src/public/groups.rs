@@ -59,6 +59,7 @@ impl From<GroupChange> for ChangedAnswer {
 #[utoipa::path(
     get,
     path = "/v1/groups",
+    operation_id = "list_groups",
     tag = "manage",
     responses(
         (status = 200, description = "All groups", body = GroupsAnswer),
@@ -84,6 +85,7 @@ pub(super) async fn list(State(app): State<App>) -> Result<Json<GroupsAnswer>, A
 #[utoipa::path(
     get,
     path = "/v1/groups/{group}",
+    operation_id = "show_group",
     tag = "manage",
     params(("group" = String, Path, description = "The group's name")),
     responses(
@@ -113,6 +115,7 @@ pub(super) async fn show(
 #[utoipa::path(
     delete,
     path = "/v1/groups/{group}",
+    operation_id = "delete_group",
     tag = "manage",
     params(("group" = String, Path, description = "The group's name")),
     responses(
@@ -139,6 +142,7 @@ pub(super) async fn delete(
 #[utoipa::path(
     put,
     path = "/v1/groups/{group}/people/{id}",
+    operation_id = "add_to_group",
     tag = "manage",
     params(
         ("group" = String, Path, description = "The group's name"),
@@ -169,6 +173,7 @@ pub(super) async fn add(
 #[utoipa::path(
     delete,
     path = "/v1/groups/{group}/people/{id}",
+    operation_id = "remove_from_group",
     tag = "manage",
     params(
         ("group" = String, Path, description = "The group's name"),

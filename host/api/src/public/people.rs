@@ -114,6 +114,7 @@ struct LeftAlone {
 #[utoipa::path(
     get,
     path = "/v1/people",
+    operation_id = "list_people",
     tag = "manage",
     params(ListQuery),
     responses(
@@ -157,6 +158,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/v1/people/{id}",
+    operation_id = "show_person",
     tag = "manage",
     params(("id" = String, Path, description = "The person's id")),
     responses(
@@ -194,6 +196,7 @@ pub(super) async fn show(
 #[utoipa::path(
     get,
     path = "/v1/people/{id}/embedding",
+    operation_id = "show_embedding",
     tag = "manage",
     params(("id" = String, Path, description = "The person's id")),
     responses(
@@ -245,6 +248,7 @@ pub(super) async fn embedding(
 #[utoipa::path(
     delete,
     path = "/v1/people/{id}",
+    operation_id = "delete_person",
     tag = "manage",
     params(("id" = String, Path, description = "The person's id")),
     responses(

@@ -249,12 +249,19 @@ impl BrowserAccess {
             "x-request-id",
             "x-rostro-canary",
             "traceparent",
+            "last-event-id",
         ]
         .map(name);
         let answer_headers = ["x-request-id", "x-rostro-pipeline", "x-rostro-stale"].map(name);
         let layer = CorsLayer::new()
             .allow_origin(AllowOrigin::predicate(is_allowed))
-            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+            .allow_methods([
+                Method::GET,
+                Method::POST,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+            ])
             .allow_headers(
                 [header::AUTHORIZATION, header::CONTENT_TYPE]
                     .into_iter()

@@ -265,8 +265,6 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
         let status = ReloadStatus::started();
         admin_gate.open(admin::app(
             Arc::clone(&service),
-            Arc::clone(&deployment),
-            executor.clone(),
             traffic,
             tokens.clone(),
             status.clone(),

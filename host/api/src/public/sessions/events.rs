@@ -62,6 +62,7 @@ pub(super) struct EventsAnswer {
 #[utoipa::path(
     get,
     path = "/v1/sessions/{id}/events",
+    operation_id = "list_session_events",
     tag = "sessions",
     params(
         ("id" = String, Path, description = "The session's id"),

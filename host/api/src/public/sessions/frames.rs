@@ -69,6 +69,7 @@ struct FramePlace {
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/frames",
+    operation_id = "process_session_frame",
     tag = "sessions",
     params(
         ("id" = String, Path, description = "The session's id"),

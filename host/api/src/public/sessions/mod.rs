@@ -104,6 +104,7 @@ pub(super) struct EndQuery {
 #[utoipa::path(
     post,
     path = "/v1/sessions",
+    operation_id = "create_session",
     tag = "sessions",
     request_body = CreateSession,
     responses(
@@ -141,6 +142,7 @@ pub(super) async fn create(
 #[utoipa::path(
     get,
     path = "/v1/sessions",
+    operation_id = "list_sessions",
     tag = "sessions",
     params(ListQuery),
     responses(
@@ -188,6 +190,7 @@ pub(super) async fn list(
 #[utoipa::path(
     get,
     path = "/v1/sessions/{id}",
+    operation_id = "show_session",
     tag = "sessions",
     params(("id" = String, Path, description = "The session's id")),
     responses(
@@ -208,6 +211,7 @@ pub(super) async fn show(
 #[utoipa::path(
     patch,
     path = "/v1/sessions/{id}",
+    operation_id = "correct_attendance",
     tag = "sessions",
     params(("id" = String, Path, description = "The session's id")),
     request_body = CorrectAttendance,
@@ -242,6 +246,7 @@ pub(super) async fn correct(
 #[utoipa::path(
     delete,
     path = "/v1/sessions/{id}",
+    operation_id = "end_session",
     tag = "sessions",
     params(("id" = String, Path, description = "The session's id"), EndQuery),
     responses(
@@ -281,6 +286,7 @@ pub(super) async fn end(
 #[utoipa::path(
     get,
     path = "/v1/sessions/{id}/attendance.csv",
+    operation_id = "show_attendance",
     tag = "sessions",
     params(("id" = String, Path, description = "The session's id")),
     responses(
