@@ -1,0 +1,300 @@
+//! Speed of streams of people who stay, relative to the same frames alone.
+//!
+//! Contenders take turns, so that other load affects all alike.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use crate::clips::to_and_fro;
+use crate::median::median;
+use crate::service::{Camera, FoundFace, LocalService, found};
+
+/// Intervals of streams in milliseconds.
+pub(crate) const INTERVALS: [u64; 2] = [1_000, 100];
+
+/// Frames of a contender's turn alone.
+const TURN: usize = 6;
+
+/// Cameras at the same time.
+const CAMERAS: usize = 8;
+
+/// Frames of each camera in a turn.
+const CAMERA_TURN: usize = 4;
+
+/// Turns of cameras before the measurement, in which tracks are young.
+const WARM_UP: usize = 2;
+
+/// Least overlap of a face with itself in another answer.
+const SAME_FACE: f32 = 0.5;
+
+/// Rounds of a measurement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounds {
+    /// Frames of each contender alone.
+    pub(crate) frames: usize,
+    /// Turns of eight cameras.
+    pub(crate) turns: usize,
+}
+
+/// What a clip showed.
+pub(crate) struct Speed {
+    pub(crate) faces: f64,
+    single: Times,
+    single_rate: f64,
+    /// By interval.
+    pub(crate) streams: Vec<StreamSpeed>,
+}
+
+/// A stream next to single frames.
+pub(crate) struct StreamSpeed {
+    pub(crate) interval: u64,
+    times: Times,
+    /// Median time of the stream by that of single frames.
+    pub(crate) time_ratio: f64,
+    rate: f64,
+    /// Frames a second of eight streams by those of eight cameras of single frames.
+    pub(crate) rate_ratio: f64,
+    /// Face-frames that single frames name, and those to which the stream gives the same name.
+    pub(crate) named: usize,
+    pub(crate) same: usize,
+    /// Face-frames to which it gives another name.
+    pub(crate) other: usize,
+}
+
+#[derive(Default)]
+struct Times {
+    total: Vec<Duration>,
+    stages: BTreeMap<String, Vec<Duration>>,
+}
+
+impl Times {
+    fn median(&self) -> f64 {
+        median(self.total.iter().copied()).as_secs_f64() * 1e3
+    }
+
+    fn mean(&self) -> f64 {
+        let sum: Duration = self.total.iter().sum();
+        sum.as_secs_f64() * 1e3 / self.total.len() as f64
+    }
+
+    /// Returns the mean of a stage, because a median would hide the frames with embeddings.
+    fn stage(&self, stage: &str) -> f64 {
+        let times = self.stages.get(stage).map(Vec::as_slice);
+        let sum: Duration = times.unwrap_or_default().iter().sum();
+        sum.as_secs_f64() * 1e3 / self.total.len() as f64
+    }
+}
+
+/// A camera that plays a clip.
+struct Contender {
+    camera: Camera,
+    number: usize,
+    times: Times,
+    answers: Vec<Vec<FoundFace>>,
+}
+
+impl Contender {
+    fn new(camera: Camera) -> Self {
+        Self {
+            camera,
+            number: 0,
+            times: Times::default(),
+            answers: Vec::new(),
+        }
+    }
+
+    async fn play(&mut self, clip: &[Bytes], frames: usize) -> Result<()> {
+        for _ in 0..frames {
+            let frame = to_and_fro(clip, self.number);
+            self.number += 1;
+            let begun = Instant::now();
+            let recognition = self.camera.send(frame).await?;
+            self.times.total.push(begun.elapsed());
+            for (stage, time) in &recognition.stages {
+                let times = self.times.stages.entry(stage.clone()).or_default();
+                times.push(*time);
+            }
+            self.answers.push(found(&recognition));
+        }
+        Ok(())
+    }
+}
+
+/// Measures a clip.
+pub(crate) fn measure(service: &LocalService, clip: &[Bytes], rounds: Rounds) -> Result<Speed> {
+    let mut single = Contender::new(service.single_frames("single"));
+    let mut streams = INTERVALS.map(|interval| Contender::new(service.stream("stream", interval)));
+    service.runtime.block_on(async {
+        // The first frames of a process meet cold caches.
+        let mut warm_up = Contender::new(service.single_frames("single"));
+        warm_up.play(clip, TURN).await?;
+        for _ in 0..rounds.frames.div_ceil(TURN) {
+            single.play(clip, TURN).await?;
+            for stream in &mut streams {
+                stream.play(clip, TURN).await?;
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    let (single_rate, rates) = service.runtime.block_on(rates(service, clip, rounds.turns))?;
+    let stream = |((contender, rate), interval): ((Contender, f64), u64)| {
+        let (named, same, other) = compare(&single.answers, &contender.answers);
+        StreamSpeed {
+            interval,
+            time_ratio: contender.times.median() / single.times.median(),
+            rate,
+            rate_ratio: rate / single_rate,
+            named,
+            same,
+            other,
+            times: contender.times,
+        }
+    };
+    let faces: usize = single.answers.iter().map(Vec::len).sum();
+    Ok(Speed {
+        faces: faces as f64 / single.answers.len() as f64,
+        single_rate,
+        streams: streams
+            .into_iter()
+            .zip(rates)
+            .zip(INTERVALS)
+            .map(stream)
+            .collect(),
+        single: single.times,
+    })
+}
+
+/// Returns the frames a second of eight cameras of single frames, and of eight streams by interval.
+async fn rates(service: &LocalService, clip: &[Bytes], turns: usize) -> Result<(f64, Vec<f64>)> {
+    let names: Vec<String> = (0..CAMERAS).map(|number| format!("camera-{number}")).collect();
+    let cameras = |make: &dyn Fn(&str) -> Camera| -> Vec<Contender> {
+        let contenders = names.iter().map(|name| Contender::new(make(name)));
+        let begun_apart = contenders.enumerate().map(|(number, contender)| Contender {
+            number: 5 * number,
+            ..contender
+        });
+        begun_apart.collect()
+    };
+    let mut groups = vec![cameras(&|name| service.single_frames(name))];
+    groups.extend(INTERVALS.map(|interval| cameras(&|name| service.stream(name, interval))));
+    let mut rates = vec![Vec::new(); groups.len()];
+    for turn in 0..WARM_UP + turns {
+        for (group, rates) in groups.iter_mut().zip(&mut rates) {
+            let begun = Instant::now();
+            let mut playing = JoinSet::new();
+            for mut contender in group.drain(..) {
+                let clip = clip.to_vec();
+                playing.spawn(async move {
+                    contender.play(&clip, CAMERA_TURN).await?;
+                    anyhow::Ok(contender)
+                });
+            }
+            while let Some(contender) = playing.join_next().await {
+                group.push(contender??);
+            }
+            if turn >= WARM_UP {
+                let frames = (CAMERAS * CAMERA_TURN) as f64;
+                rates.push(frames / begun.elapsed().as_secs_f64());
+            }
+        }
+    }
+    let mut medians = rates.into_iter().map(median);
+    let single = medians.next().context("single frames")?;
+    Ok((single, medians.collect()))
+}
+
+/// Returns the number of faces that single frames name, of those with the same name in the stream,
+/// and of those with another one.
+fn compare(single: &[Vec<FoundFace>], stream: &[Vec<FoundFace>]) -> (usize, usize, usize) {
+    let (mut named, mut same, mut other) = (0, 0, 0);
+    for (alone, tracked) in single.iter().zip(stream) {
+        for face in alone.iter().filter(|face| face.name.is_some()) {
+            named += 1;
+            let overlap = |other: &&FoundFace| face.bounds.iou_of_pixels(&other.bounds);
+            let nearest = tracked
+                .iter()
+                .max_by(|a, b| overlap(a).total_cmp(&overlap(b)))
+                .filter(|nearest| overlap(nearest) >= SAME_FACE);
+            let name = nearest.and_then(|nearest| nearest.name.as_ref());
+            same += usize::from(name == face.name.as_ref());
+            other += usize::from(name.is_some() && name != face.name.as_ref());
+        }
+    }
+    (named, same, other)
+}
+
+/// Stages of a frame, in order.
+const STAGES: [&str; 12] = [
+    "queue",
+    "decode",
+    "letterbox",
+    "copy-in",
+    "detect",
+    "copy-out",
+    "postprocess",
+    "align",
+    "embed",
+    "measure",
+    "track",
+    "total",
+];
+
+/// Returns the tables of the measured clips.
+pub(crate) fn report(measured: &[(&str, Speed)]) -> String {
+    let mut text = "| clip | faces | frames | p50 ms | ÷ single | mean ms | 8 cameras, frames a second | ÷ single \
+         | named alone | same name | other name |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for (clip, speed) in measured {
+        let single = &speed.single;
+        let _ = writeln!(
+            text,
+            "| {clip} | {:.1} | single | {:.1} | 1 | {:.1} | {:.1} | 1 | | | |",
+            speed.faces,
+            single.median(),
+            single.mean(),
+            speed.single_rate
+        );
+        for stream in &speed.streams {
+            let _ = writeln!(
+                text,
+                "| {clip} | | stream, every {} ms | {:.1} | **{:.2}** | {:.1} | {:.1} | **{:.2}** | {} | {:.2} % | {} |",
+                stream.interval,
+                stream.times.median(),
+                stream.time_ratio,
+                stream.times.mean(),
+                stream.rate,
+                stream.rate_ratio,
+                stream.named,
+                100.0 * stream.same_share(),
+                stream.other
+            );
+        }
+    }
+    let _ = writeln!(
+        text,
+        "\nMean ms by stage:\n\n| clip | frames | {} |\n|---|---|{}",
+        STAGES.join(" | "),
+        "---|".repeat(STAGES.len())
+    );
+    for (clip, speed) in measured {
+        let streams = speed.streams.iter();
+        let streams = streams.map(|stream| (format!("every {} ms", stream.interval), &stream.times));
+        for (frames, times) in [("single".to_owned(), &speed.single)].into_iter().chain(streams) {
+            let cells = STAGES.map(|stage| format!("{:.1}", times.stage(stage)));
+            let _ = writeln!(text, "| {clip} | {frames} | {} |", cells.join(" | "));
+        }
+    }
+    text
+}
+
+impl StreamSpeed {
+    /// Returns the share of face-frames that single frames name with the same name in the stream.
+    pub(crate) fn same_share(&self) -> f64 {
+        self.same as f64 / self.named.max(1) as f64
+    }
+}
