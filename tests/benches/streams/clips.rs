@@ -14,7 +14,7 @@ use crate::picture::{Noise, jpeg, sample};
 pub(crate) const FRAMES: usize = 48;
 
 /// Standard deviation of the noise, of 255.
-const NOISE: f32 = 3.0;
+const NOISE: f32 = 2.0;
 
 /// Largest change of the light.
 const LIGHT: f32 = 0.12;

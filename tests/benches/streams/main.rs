@@ -11,17 +11,21 @@
     reason = "a benchmark fails by panicking"
 )]
 
+mod accuracy;
 mod clips;
 #[path = "../../e2e/harness.rs"]
 mod harness;
+mod heads;
 #[path = "../common/machine.rs"]
 mod machine;
 #[path = "../common/median.rs"]
 mod median;
 mod people;
 mod picture;
+mod scenes;
 mod service;
 mod speed;
+mod tally;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -35,7 +39,7 @@ use crate::speed::{Rounds, Speed};
 #[derive(Debug, Parser)]
 struct Args {
     /// What to measure
-    #[arg(value_enum, default_values = ["speed"])]
+    #[arg(value_enum, default_values = ["speed", "accuracy"])]
     what: Vec<What>,
     /// Seed of all frames
     #[arg(long, default_value_t = 17)]
@@ -44,8 +48,14 @@ struct Args {
     #[arg(long, default_value_t = 120)]
     frames: usize,
     /// Turns of eight cameras on each clip (speed)
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 4)]
     turns: usize,
+    /// Scenes of each kind except crossings (accuracy)
+    #[arg(long, default_value_t = 6)]
+    runs: usize,
+    /// Scenes of two people who cross (accuracy)
+    #[arg(long, default_value_t = 50)]
+    crossings: usize,
     /// Name of the pack
     #[arg(long, default_value = "mobile")]
     pack: String,
@@ -61,6 +71,8 @@ struct Args {
 enum What {
     /// Times and frames a second
     Speed,
+    /// Names and tracks of people who move
+    Accuracy,
 }
 
 /// A goal, and whether it is reached.
@@ -74,6 +86,12 @@ fn main() -> Result<()> {
     print(&format!("{}\n", machine::description()));
     if args.what.contains(&What::Speed) {
         goals.extend(measure_speed(&args, &service, &students)?);
+    }
+    if args.what.contains(&What::Accuracy) {
+        let (runs, crossings) = (args.runs, args.crossings);
+        let measured = accuracy::measure(&service, &students, args.seed, runs, crossings)?;
+        print(&accuracy::report(&measured));
+        goals.extend(accuracy::goals(&measured));
     }
     let mut is_reached = true;
     for (goal, reached) in &goals {
@@ -104,12 +122,13 @@ fn measure_speed(args: &Args, service: &LocalService, students: &[String]) -> Re
     ];
     let mut measured: Vec<(&str, Speed)> = Vec::new();
     for (what, picture) in pictures {
+        eprintln!("{what} …");
         let faces = service.faces(picture::jpeg(&picture)?)?;
         let faces: Vec<_> = faces.iter().map(|face| face.bounds).collect();
         let clip = clips::staying(&picture, &faces, &mut random)?;
         measured.push((what, speed::measure(service, &clip, rounds)?));
+        print(&speed::report(&measured[measured.len() - 1..]));
     }
-    print(&speed::report(&measured));
     let mut goals = Vec::new();
     for (what, speed) in &measured {
         let (time, rate) = if speed.faces > 2.0 {
@@ -119,7 +138,10 @@ fn measure_speed(args: &Args, service: &LocalService, students: &[String]) -> Re
         };
         for stream in &speed.streams {
             let mut goal = |text: &str, reached| {
-                goals.push((format!("{what}, every {} ms: {text}", stream.interval), reached));
+                goals.push((
+                    format!("{what}, every {} ms: {text}", stream.interval),
+                    reached,
+                ));
             };
             if let Some(time) = time {
                 let text = format!("p50 at most {time} × single frames");
@@ -127,7 +149,10 @@ fn measure_speed(args: &Args, service: &LocalService, students: &[String]) -> Re
             }
             let text = format!("eight streams at least {rate} × the frames a second");
             goal(&text, stream.rate_ratio >= rate);
-            goal("99 % of the names of single frames", stream.same_share() >= 0.99);
+            goal(
+                "99 % of the names of single frames",
+                stream.same_share() >= 0.99,
+            );
         }
     }
     Ok(goals)

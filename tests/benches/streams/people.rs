@@ -2,11 +2,12 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use image::imageops::{self, FilterType};
 use image::{Rgb, RgbImage};
 
-use crate::picture::{backdrop, blend, jpeg, open};
+use crate::heads::{Portrait, Pose};
+use crate::picture::{backdrop, jpeg, open};
 use crate::service::{FoundFace, LocalService, student};
 
 /// Photos of a student that are enrolled. The fourth, `test`, appears in streams.
@@ -49,11 +50,8 @@ fn cut(picture: &RgbImage, face: &FoundFace) -> RgbImage {
         face.bounds.x2 - face.bounds.x1,
         face.bounds.y2 - face.bounds.y1,
     );
-    let [left, top] = [
-        face.bounds.x1 - 0.3 * width,
-        face.bounds.y1 - 0.3 * height,
-    ]
-    .map(|edge| edge.max(0.0) as u32);
+    let [left, top] = [face.bounds.x1 - 0.3 * width, face.bounds.y1 - 0.3 * height]
+        .map(|edge| edge.max(0.0) as u32);
     let part = imageops::crop_imm(
         picture,
         left,
@@ -86,68 +84,16 @@ pub(crate) fn portraits(service: &LocalService, students: &[String]) -> Result<R
         let (row, column) = (seat as u32 / columns, seat as u32 % columns);
         // The back rows are further away.
         let side = 60.0 + 15.0 * row as f32;
-        let portrait = Portrait::of(service, id, side)?;
-        let center = [
-            (column * width + width / 2) as f32,
-            (row * height + height / 2) as f32,
-        ];
-        portrait.place(&mut picture, center);
+        let pose = Pose {
+            center: [
+                (column * width + width / 2) as f32,
+                (row * height + height / 2) as f32,
+            ],
+            ..Pose::default()
+        };
+        Portrait::of(service, id)?
+            .head(side)
+            .draw(&mut picture, &pose);
     }
     Ok(picture)
-}
-
-/// A student's photo, scaled.
-struct Portrait {
-    photo: RgbImage,
-    /// Centre of the face.
-    center: [f32; 2],
-    side: f32,
-}
-
-impl Portrait {
-    /// Returns a photo whose face has this side.
-    fn of(service: &LocalService, id: &str, side: f32) -> Result<Self> {
-        let file = student(id, "test");
-        let faces = service.faces(fs::read(&file)?.into())?;
-        let bounds = faces.first().with_context(|| format!("a face of {id}"))?.bounds;
-        let photo = open(&file)?;
-        let found = ((bounds.x2 - bounds.x1) * (bounds.y2 - bounds.y1)).sqrt();
-        let scale = side / found;
-        let length = |pixels: u32| (pixels as f32 * scale) as u32;
-        Ok(Self {
-            photo: imageops::resize(
-                &photo,
-                length(photo.width()),
-                length(photo.height()),
-                FilterType::Triangle,
-            ),
-            center: [
-                scale * (bounds.x1 + bounds.x2) / 2.0,
-                scale * (bounds.y1 + bounds.y2) / 2.0,
-            ],
-            side,
-        })
-    }
-
-    /// Draws the head with its face at this place.
-    fn place(&self, picture: &mut RgbImage, center: [f32; 2]) {
-        for (x, y, color) in self.photo.enumerate_pixels() {
-            let [dx, dy] = [x as f32 - self.center[0], y as f32 - self.center[1]];
-            let (column, row) = ((center[0] + dx) as i64, (center[1] + dy) as i64);
-            let alpha = edge(dx / self.side, dy / self.side);
-            let is_inside = (0..i64::from(picture.width())).contains(&column)
-                && (0..i64::from(picture.height())).contains(&row);
-            if alpha > 0.0 && is_inside {
-                let pixel = picture.get_pixel_mut(column as u32, row as u32);
-                blend(pixel, color.0.map(f32::from), alpha);
-            }
-        }
-    }
-}
-
-/// Returns the opacity of a head at a distance from its face's centre, in sides of the face: an
-/// ellipse with a soft edge.
-pub(crate) fn edge(x: f32, y: f32) -> f32 {
-    let distance = (x / 0.95).hypot((y + 0.1) / 1.1);
-    ((1.0 - distance) / 0.15).clamp(0.0, 1.0)
 }

@@ -10,7 +10,7 @@ use image::imageops::FilterType;
 use image::{Rgb, RgbImage, imageops};
 
 /// Quality of the frames' JPEG.
-const QUALITY: u8 = 90;
+const QUALITY: u8 = 80;
 
 /// Sensor noise of a camera: random numbers of a normal distribution.
 pub(crate) struct Noise(Vec<f32>);

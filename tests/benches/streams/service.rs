@@ -57,8 +57,8 @@ pub(crate) struct Camera {
     /// People to search; all if there are none.
     members: Option<Members>,
     time: u64,
-    /// Milliseconds from one frame to the next.
-    interval: u64,
+    /// Milliseconds from one frame of a stream to the next.
+    pub(crate) interval: u64,
 }
 
 /// A recognised face.
@@ -87,9 +87,12 @@ impl LocalService {
         let store = Arc::new(gallery.with_state(StateFiles::open(state.folder())?));
         let cores = Cores::new(workers);
         let library = rostro_models::runtime::locate(None, &root().join("models/runtime"))?;
-        let onnx =
-            OnnxRuntime::load(&library, cores.clone())?.with_precision(PrecisionMode::Float);
-        let people = Arc::new(People::new(store.clone(), Default::default(), cores.clone()));
+        let onnx = OnnxRuntime::load(&library, cores.clone())?.with_precision(PrecisionMode::Float);
+        let people = Arc::new(People::new(
+            store.clone(),
+            Default::default(),
+            cores.clone(),
+        ));
         let builder = RevisionBuilder {
             engine: Engine::new(Limits::default(), workers.get())
                 .map_err(|error| anyhow!("{error}"))?,
@@ -144,8 +147,7 @@ impl LocalService {
             .runtime
             .block_on(self.service.enroll(request, &context))
             .map_err(|error| anyhow!("{id}: {}", error.cause))?;
-        let is_accepted =
-            |photo: &PhotoOutcome| matches!(photo, PhotoOutcome::Accepted { .. });
+        let is_accepted = |photo: &PhotoOutcome| matches!(photo, PhotoOutcome::Accepted { .. });
         ensure!(
             enrolment.photos.iter().all(is_accepted),
             "{id}: {:?}",
@@ -184,6 +186,10 @@ impl LocalService {
 }
 
 impl Camera {
+    pub(crate) fn is_stream(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// Searches among these people only.
     pub(crate) fn among(self, ids: &[String]) -> Result<Self> {
         let ids: Result<HashSet<PersonId>, _> = ids.iter().map(|id| id.parse()).collect();
