@@ -193,7 +193,7 @@ impl Stage<'_> {
         let walk = Walk {
             from: place(from),
             to: place(to),
-            turn: if kind == Kind::Turns { 0.8 } else { 0.1 },
+            turn: if kind == Kind::Turns { 0.6 } else { 0.1 },
             blur: match kind {
                 Kind::Blur => 1.0,
                 Kind::Strangers => 0.3,

@@ -186,10 +186,6 @@ impl LocalService {
 }
 
 impl Camera {
-    pub(crate) fn is_stream(&self) -> bool {
-        self.stream.is_some()
-    }
-
     /// Searches among these people only.
     pub(crate) fn among(self, ids: &[String]) -> Result<Self> {
         let ids: Result<HashSet<PersonId>, _> = ids.iter().map(|id| id.parse()).collect();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
@@ -23,8 +23,8 @@ const TURN: usize = 6;
 /// Cameras at the same time.
 const CAMERAS: usize = 8;
 
-/// Frames of each camera in a turn.
-const CAMERA_TURN: usize = 4;
+/// Frames of each camera in a turn. Short turns, because other load changes.
+const CAMERA_TURN: usize = 2;
 
 /// Frames of a camera before the measurement, in streams a second apart: tracks are young in them,
 /// and the first frames of a process meet cold caches.
@@ -49,9 +49,20 @@ pub(crate) struct Rounds {
 pub(crate) struct Speed {
     pub(crate) faces: f64,
     single: Times,
-    single_rate: f64,
+    single_cameras: CameraRate,
     /// By interval.
     pub(crate) streams: Vec<StreamSpeed>,
+}
+
+/// Eight cameras at the same time.
+#[derive(Clone, Debug)]
+pub(crate) struct CameraRate {
+    /// Frames a second, the median of the turns.
+    rate: f64,
+    /// Frames a second by those of single frames in the turn before, the median of the turns.
+    pub(crate) ratio: f64,
+    /// Processor time of a frame in milliseconds, the median of the turns.
+    processor: f64,
 }
 
 /// A stream next to single frames.
@@ -62,9 +73,7 @@ pub(crate) struct StreamSpeed {
     times: Times,
     /// Median time of the stream by that of single frames.
     pub(crate) time_ratio: f64,
-    rate: f64,
-    /// Frames a second of eight streams by those of eight cameras of single frames.
-    pub(crate) rate_ratio: f64,
+    pub(crate) cameras: CameraRate,
     /// Face-frames that single frames name, and those to which the stream gives the same name.
     pub(crate) named: usize,
     pub(crate) same: usize,
@@ -161,16 +170,16 @@ pub(crate) fn measure(service: &LocalService, clip: &[Bytes], rounds: Rounds) ->
         anyhow::Ok(())
     })?;
     eprintln!("{CAMERAS} cameras …");
-    let (single_rate, rates) = service
+    let mut cameras = service
         .runtime
-        .block_on(rates(service, clip, rounds.turns))?;
-    let stream = |((contender, rate), interval): ((Contender, f64), u64)| {
+        .block_on(camera_rates(service, clip, rounds.turns))?;
+    let single_cameras = cameras.remove(0);
+    let stream = |((contender, cameras), interval): ((Contender, CameraRate), u64)| {
         let (named, same, other) = compare(&single.answers, &contender.answers);
         StreamSpeed {
             interval,
             time_ratio: contender.times.median() / single.times.median(),
-            rate,
-            rate_ratio: rate / single_rate,
+            cameras,
             named,
             same,
             other,
@@ -181,10 +190,10 @@ pub(crate) fn measure(service: &LocalService, clip: &[Bytes], rounds: Rounds) ->
     let faces: usize = single.answers.iter().map(Vec::len).sum();
     Ok(Speed {
         faces: faces as f64 / single.answers.len() as f64,
-        single_rate,
+        single_cameras,
         streams: streams
             .into_iter()
-            .zip(rates)
+            .zip(cameras)
             .zip(INTERVALS)
             .map(stream)
             .collect(),
@@ -192,8 +201,12 @@ pub(crate) fn measure(service: &LocalService, clip: &[Bytes], rounds: Rounds) ->
     })
 }
 
-/// Returns the frames a second of eight cameras of single frames, and of eight streams by interval.
-async fn rates(service: &LocalService, clip: &[Bytes], turns: usize) -> Result<(f64, Vec<f64>)> {
+/// Returns the rate of eight cameras of single frames, and those of eight streams by interval.
+async fn camera_rates(
+    service: &LocalService,
+    clip: &[Bytes],
+    turns: usize,
+) -> Result<Vec<CameraRate>> {
     let names: Vec<String> = (0..CAMERAS)
         .map(|number| format!("camera-{number}"))
         .collect();
@@ -207,38 +220,49 @@ async fn rates(service: &LocalService, clip: &[Bytes], turns: usize) -> Result<(
     };
     let mut groups = vec![cameras(&|name| service.single_frames(name))];
     groups.extend(INTERVALS.map(|interval| cameras(&|name| service.stream(name, interval))));
-    let mut rates = vec![Vec::new(); groups.len()];
-    for turn in 0..=turns {
-        for (group, rates) in groups.iter_mut().zip(&mut rates) {
-            let is_stream = group.iter().any(|contender| contender.camera.is_stream());
-            if turn == 0 && !is_stream {
-                continue;
-            }
-            let begun = Instant::now();
+    for group in groups.iter_mut().skip(1) {
+        for contender in group {
+            contender.warm_up(clip).await?;
+        }
+    }
+    let (mut rates, mut processor) = (
+        vec![Vec::new(); groups.len()],
+        vec![Vec::new(); groups.len()],
+    );
+    for _ in 0..turns {
+        for (number, group) in groups.iter_mut().enumerate() {
+            let (begun, used) = (Instant::now(), processor_seconds());
             let mut playing = JoinSet::new();
             for mut contender in group.drain(..) {
                 let clip = clip.to_vec();
                 playing.spawn(async move {
-                    if turn == 0 {
-                        contender.warm_up(&clip).await?;
-                    } else {
-                        contender.play(&clip, CAMERA_TURN).await?;
-                    }
+                    contender.play(&clip, CAMERA_TURN).await?;
                     anyhow::Ok(contender)
                 });
             }
             while let Some(contender) = playing.join_next().await {
                 group.push(contender??);
             }
-            if turn > 0 {
-                let frames = (CAMERAS * CAMERA_TURN) as f64;
-                rates.push(frames / begun.elapsed().as_secs_f64());
-            }
+            let frames = (CAMERAS * CAMERA_TURN) as f64;
+            rates[number].push(frames / begun.elapsed().as_secs_f64());
+            processor[number].push((processor_seconds() - used) * 1e3 / frames);
         }
     }
-    let mut medians = rates.into_iter().map(median);
-    let single = medians.next().context("single frames")?;
-    Ok((single, medians.collect()))
+    let rate = |number: usize| {
+        let ratios = rates[number].iter().zip(&rates[0]);
+        CameraRate {
+            rate: median(rates[number].iter().copied()),
+            ratio: median(ratios.map(|(rate, single)| rate / single)),
+            processor: median(processor[number].iter().copied()),
+        }
+    };
+    Ok((0..groups.len()).map(rate).collect())
+}
+
+/// Returns the processor time of this process.
+fn processor_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Returns the number of faces that single frames name, of those with the same name in the stream,
@@ -279,30 +303,32 @@ const STAGES: [&str; 12] = [
 
 /// Returns the tables of the measured clips.
 pub(crate) fn report(measured: &[(&str, Speed)]) -> String {
-    let mut text = "| clip | faces | frames | p50 ms | ÷ single | mean ms | of the first 24 | 8 cameras, frames a second | ÷ single \
-         | named alone | same name | other name |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+    let mut text = "| clip | faces | frames | p50 ms | ÷ single | mean ms | of the first 24 | 8 cameras, frames a second | ÷ single | processor ms a frame \
+         | named alone | same name | other name |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     for (clip, speed) in measured {
         let single = &speed.single;
         let _ = writeln!(
             text,
-            "| {clip} | {:.1} | single | {:.1} | 1 | {:.1} | | {:.1} | 1 | | | |",
+            "| {clip} | {:.1} | single | {:.1} | 1 | {:.1} | | {:.1} | 1 | {:.1} | | | |",
             speed.faces,
             single.median(),
             single.mean(),
-            speed.single_rate
+            speed.single_cameras.rate,
+            speed.single_cameras.processor
         );
         for stream in &speed.streams {
             let _ = writeln!(
                 text,
-                "| {clip} | | stream, every {} ms | {:.1} | **{:.2}** | {:.1} | {:.1} | {:.1} | **{:.2}** | {} | {:.2} % | {} |",
+                "| {clip} | | stream, every {} ms | {:.1} | **{:.2}** | {:.1} | {:.1} | {:.1} | **{:.2}** | {:.1} | {} | {:.2} % | {} |",
                 stream.interval,
                 stream.times.median(),
                 stream.time_ratio,
                 stream.times.mean(),
                 stream.beginning,
-                stream.rate,
-                stream.rate_ratio,
+                stream.cameras.rate,
+                stream.cameras.ratio,
+                stream.cameras.processor,
                 stream.named,
                 100.0 * stream.same_share(),
                 stream.other
