@@ -120,7 +120,7 @@ async fn not_found(request: Request) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
-/// Answers a request whose path exists and whose method does not.
+/// Answers a request with a path that exists and a method that the path does not have.
 pub(crate) async fn method_not_allowed(request: Request) -> ApiError {
     let message = format!(
         "{} is not served at '{}'.",

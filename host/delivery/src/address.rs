@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use http::Uri;
 
-/// Address of a receiver. Its display is scheme, host and port alone, because a path may be secret.
+/// ReceiverAddress of a receiver. Its display is scheme, host and port alone, because a path may be secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Address {
+pub(crate) struct ReceiverAddress {
     uri: Uri,
     host: String,
     port: u16,
@@ -21,7 +21,7 @@ pub(crate) struct Schemes {
     pub(crate) secure: (&'static str, u16),
 }
 
-impl Address {
+impl ReceiverAddress {
     /// Parses an address. A plain one is refused unless it is on this machine or `insecure` is set,
     /// because events name people.
     ///
@@ -96,7 +96,7 @@ impl Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for ReceiverAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.uri.scheme_str().unwrap_or_default();
         write!(f, "{scheme}://{}:{}", self.host, self.port)
@@ -129,7 +129,7 @@ mod tests {
             ("http://127.0.0.2:8080", "http://127.0.0.2:8080"),
             ("http://[::1]:8080/x", "http://[::1]:8080"),
         ] {
-            let address = Address::parse(text, HTTP, false).unwrap();
+            let address = ReceiverAddress::parse(text, HTTP, false).unwrap();
             assert_eq!(address.to_string(), shown);
         }
     }
@@ -149,9 +149,9 @@ mod tests {
             ("http://10.0.0.1", "insecure = true"),
             ("http://localhost.example", "insecure = true"),
         ] {
-            let error = Address::parse(text, HTTP, false).unwrap_err();
+            let error = ReceiverAddress::parse(text, HTTP, false).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
         }
-        assert!(Address::parse("http://a.example", HTTP, true).is_ok());
+        assert!(ReceiverAddress::parse("http://a.example", HTTP, true).is_ok());
     }
 }

@@ -22,11 +22,11 @@ impl Default for BackoffLimits {
 
 /// Failures in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Backoff {
+pub(crate) struct RetryBackoff {
     failures: u32,
 }
 
-impl Backoff {
+impl RetryBackoff {
     /// Records a failure and returns the delay until the next attempt: at least what the receiver
     /// asks for, and at most the longest one.
     pub(crate) fn fail(&mut self, limits: BackoffLimits, asked: Option<Duration>) -> Duration {
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn delay_grows_to_its_limit() {
-        let (mut backoff, limits) = (Backoff::default(), BackoffLimits::default());
+        let (mut backoff, limits) = (RetryBackoff::default(), BackoffLimits::default());
         for ceiling in [2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
             let delay = backoff.fail(limits, None);
             let ceiling = Duration::from_secs(ceiling);
@@ -57,7 +57,8 @@ mod tests {
     #[test]
     fn asked_delay_is_bounded() {
         let limits = BackoffLimits::default();
-        let asked = |seconds| Backoff::default().fail(limits, Some(Duration::from_secs(seconds)));
+        let asked =
+            |seconds| RetryBackoff::default().fail(limits, Some(Duration::from_secs(seconds)));
         assert_eq!(asked(60), Duration::from_secs(60));
         assert_eq!(asked(100_000), limits.longest);
         assert!(asked(0) >= limits.first);

@@ -24,7 +24,7 @@ const MAX_EXTRA_LINES: usize = 1000;
 /// First line of a file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct HeadLine {
+struct CursorsHead {
     format: u32,
 }
 
@@ -127,7 +127,7 @@ impl Cursors {
     /// Replaces the file with one line for each session.
     fn rewrite(&mut self) -> io::Result<()> {
         self.file = None;
-        let mut bytes = line(&HeadLine { format: FORMAT })?;
+        let mut bytes = line(&CursorsHead { format: FORMAT })?;
         for (&session, &delivered) in &self.delivered {
             bytes.extend(line(&CursorLine { session, delivered })?);
         }
@@ -147,7 +147,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<HashMap<SessionId, u64>, DeliveryE
     };
     let mut lines = bytes.split_inclusive(|&byte| byte == b'\n');
     let head = lines.next().unwrap_or_default();
-    let head: HeadLine =
+    let head: CursorsHead =
         serde_json::from_slice(head).map_err(|_| format("its first line is damaged".to_owned()))?;
     if head.format != FORMAT {
         let problem = format!("its format is {}, not {FORMAT}", head.format);

@@ -12,7 +12,7 @@ use rostro_sessions::{
     EventId, SessionEvent, SessionId, SessionPosition, SessionStore, SessionStoreError,
 };
 
-use crate::backoff::{Backoff, BackoffLimits};
+use crate::backoff::{BackoffLimits, RetryBackoff};
 use crate::cursors::Cursors;
 use crate::error::DeliveryError;
 use crate::receivers::EventFilter;
@@ -27,16 +27,16 @@ pub(crate) struct Outbox {
     filter: EventFilter,
     cursors: Cursors,
     limits: BackoffLimits,
-    /// Sessions whose next event failed.
-    retries: HashMap<SessionId, Retry>,
+    /// Sessions with a next event that failed.
+    retries: HashMap<SessionId, PlannedRetry>,
     /// True after a cursor could not be written.
     is_disk_failing: bool,
 }
 
-/// Next attempt of a session whose event failed.
+/// Next attempt of a session after its event failed.
 #[derive(Debug)]
-struct Retry {
-    backoff: Backoff,
+struct PlannedRetry {
+    backoff: RetryBackoff,
     at: Instant,
 }
 
@@ -144,8 +144,8 @@ impl Outbox {
 
     /// Records a failed attempt for the next event of a session.
     pub(crate) fn failed(&mut self, session: SessionId, now: Instant, asked: Option<Duration>) {
-        let retry = self.retries.entry(session).or_insert(Retry {
-            backoff: Backoff::default(),
+        let retry = self.retries.entry(session).or_insert(PlannedRetry {
+            backoff: RetryBackoff::default(),
             at: now,
         });
         retry.at = now + retry.backoff.fail(self.limits, asked);

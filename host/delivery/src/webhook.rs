@@ -11,7 +11,7 @@ use rostro_sessions::{SessionEvent, SessionPosition, SessionStoreError};
 use tokio::runtime::Runtime;
 use ureq::Agent;
 
-use crate::backoff::{Backoff, BackoffLimits};
+use crate::backoff::{BackoffLimits, RetryBackoff};
 use crate::message;
 use crate::outbox::Outbox;
 use crate::receivers::Webhook;
@@ -33,7 +33,7 @@ pub(crate) struct WebhookWorker {
     monitor: Arc<Monitor>,
     limits: BackoffLimits,
     /// Failures of the whole receiver in a row.
-    backoff: Backoff,
+    backoff: RetryBackoff,
     /// Time until which the receiver is not asked at all.
     paused_until: Option<Instant>,
 }
@@ -78,7 +78,7 @@ impl WebhookWorker {
             outbox,
             monitor,
             limits,
-            backoff: Backoff::default(),
+            backoff: RetryBackoff::default(),
             paused_until: None,
         }
     }
@@ -144,13 +144,13 @@ impl WebhookWorker {
         };
         match self.attempt(&event, position) {
             Attempt::Delivered => {
-                self.backoff = Backoff::default();
+                self.backoff = RetryBackoff::default();
                 self.outbox.delivered(event.id);
                 self.monitor.delivered();
                 return Ok(true);
             }
             Attempt::Refused { error, retry_after } => {
-                self.backoff = Backoff::default();
+                self.backoff = RetryBackoff::default();
                 self.monitor.failed(&error);
                 self.outbox.failed(position.id, Instant::now(), retry_after);
             }
@@ -207,7 +207,7 @@ impl WebhookWorker {
             &self.webhook.address.to_string(),
             retry_after,
         );
-        // The content does not matter. A connection whose answer is too long is closed.
+        // The content does not matter. After too long an answer the connection is closed.
         let _ = answer
             .body_mut()
             .with_config()
@@ -248,7 +248,7 @@ fn delay(text: &str, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(until.duration_since(now)).unwrap_or_default())
 }
 
-/// Returns the cause of a failed request, without its address, whose path may be secret.
+/// Returns the cause of a failed request, without its address, because the path may be secret.
 fn cause(error: &ureq::Error) -> String {
     match error {
         ureq::Error::BadUri(_) | ureq::Error::RequireHttpsOnly(_) => "bad address".to_owned(),

@@ -45,7 +45,7 @@ use rostro_sessions::{SessionStore, SessionStoreError};
 use crate::deployment::{Deployment, Outcome, ReadyRevision};
 use crate::executor::{Client, Executor, RequestContext};
 use crate::people::People;
-use crate::sessions::Sessions;
+use crate::sessions::LiveSessions;
 use crate::streams::Streams;
 
 pub use analyze::{Analyses, Comparison, FacePair};
@@ -75,7 +75,7 @@ pub struct Service {
     /// Held while people are compared with each other: one comparison at a time.
     comparing: Arc<Semaphore>,
     streams: Streams,
-    sessions: Sessions,
+    sessions: LiveSessions,
     /// Delivery of the sessions' events.
     delivery: Delivery,
 }
@@ -112,7 +112,7 @@ impl Service {
             archives,
             comparing: Arc::new(Semaphore::new(1)),
             streams: Streams::default(),
-            sessions: Sessions::new(sessions),
+            sessions: LiveSessions::new(sessions),
             delivery,
         }
     }

@@ -32,12 +32,12 @@ const MAX_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// Sessions of the service: what is stored, and the streams of those that frames came for.
 #[derive(Debug)]
-pub(crate) struct Sessions {
+pub(crate) struct LiveSessions {
     store: Arc<SessionStore>,
     live: Mutex<HashMap<SessionId, Arc<LiveSession>>>,
 }
 
-/// A session whose frames arrive.
+/// A session that gets frames.
 #[derive(Debug)]
 struct LiveSession {
     /// Held from the check of a frame's place until it is counted.
@@ -121,7 +121,7 @@ pub enum SessionRequestError {
     Service(#[from] ServiceError),
 }
 
-impl Sessions {
+impl LiveSessions {
     pub(crate) fn new(store: Arc<SessionStore>) -> Self {
         Self {
             store,

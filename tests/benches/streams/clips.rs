@@ -98,7 +98,7 @@ impl Movement {
     }
 }
 
-/// Returns the frames of a picture whose faces sway.
+/// Returns the frames of a picture with swaying faces.
 pub(crate) fn staying(picture: &RgbImage, faces: &[Rect], random: &mut Rng) -> Result<Vec<Bytes>> {
     let noise = Noise::new(random);
     let sways: Vec<Sway> = faces.iter().map(|face| Sway::new(face, random)).collect();

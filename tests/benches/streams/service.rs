@@ -11,6 +11,7 @@ use bytes::Bytes;
 use rostro_common::cores::Cores;
 use rostro_common::ids::PersonId;
 use rostro_common::shutdown::Shutdown;
+use rostro_delivery::{Delivery, Receivers};
 use rostro_gallery::groups::Members;
 use rostro_gallery::{FolderStore, StateFiles};
 use rostro_inference::OnnxRuntime;
@@ -32,6 +33,7 @@ use rostro_service::{
     ArchiveFolder, EnrollRequest, FrameInput, Identification, Mode, Photo, PhotoOutcome,
     Recognition, Service, Stream,
 };
+use rostro_sessions::{SessionLimits, SessionStore};
 use tempfile::TempDir;
 
 use crate::harness::{component, root};
@@ -117,10 +119,22 @@ impl LocalService {
             may_lack_settings: false,
         };
         let archives = ArchiveFolder::new(state.folder().to_owned(), 1 << 30);
+        let (sessions, _) = SessionStore::open(state.folder(), SessionLimits::default())?;
+        let sessions = Arc::new(sessions);
+        let receivers = Receivers::default();
+        let delivery = Delivery::start(receivers, Arc::clone(&sessions), state.folder())?;
         let audit = Audit::new(store, state.folder(), 1, None);
         let (deployment, _) = Deployment::open(builder, state, audit, &configured, 10)?;
         let executor = Executor::new(workers, QUEUE, PATIENCE, cores, shutdown);
-        let service = Service::new(deployment, people, executor, Review::Off, archives);
+        let service = Service::new(
+            deployment,
+            people,
+            executor,
+            Review::Off,
+            archives,
+            sessions,
+            delivery,
+        );
         Ok(Self {
             runtime,
             service: Arc::new(service),
@@ -156,7 +170,7 @@ impl LocalService {
         Ok(())
     }
 
-    /// Returns a camera whose frames are recognised alone.
+    /// Returns a camera of frames that are recognised alone.
     pub(crate) fn single_frames(&self, name: &str) -> Camera {
         Camera {
             service: Arc::clone(&self.service),
@@ -168,7 +182,7 @@ impl LocalService {
         }
     }
 
-    /// Returns a camera whose frames are a stream, with this interval in milliseconds.
+    /// Returns a camera of one stream, with this interval in milliseconds.
     pub(crate) fn stream(&self, name: &str, interval: u64) -> Camera {
         Camera {
             stream: Some(self.service.open_stream()),

@@ -20,7 +20,7 @@ use rumqttc::{
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use crate::backoff::{Backoff, BackoffLimits};
+use crate::backoff::{BackoffLimits, RetryBackoff};
 use crate::error::DeliveryError;
 use crate::message;
 use crate::outbox::Outbox;
@@ -57,7 +57,7 @@ pub(crate) struct MqttWorker {
     monitor: Arc<Monitor>,
     limits: BackoffLimits,
     /// Failed connections in a row.
-    backoff: Backoff,
+    backoff: RetryBackoff,
     retained: RetainedTopics,
 }
 
@@ -94,7 +94,7 @@ impl MqttWorker {
             outbox,
             monitor,
             limits,
-            backoff: Backoff::default(),
+            backoff: RetryBackoff::default(),
         })
     }
 
@@ -182,7 +182,7 @@ impl MqttWorker {
             self.monitor.set_waiting(self.outbox.waiting(&sessions));
             self.refresh(client, &sessions, &mut sent).await?;
             let is_more = self.pass(client, &sessions, signals).await?;
-            self.backoff = Backoff::default();
+            self.backoff = RetryBackoff::default();
             if !self.outbox.is_failing() {
                 self.monitor.recovered();
             }

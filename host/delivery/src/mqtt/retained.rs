@@ -122,7 +122,7 @@ struct AttendanceCounts {
     present: usize,
     /// Number of people that came late.
     late: usize,
-    /// Number of people for whom a user should look.
+    /// Number of people that a user should look for.
     uncertain: usize,
     /// The open session; none if the last one ended.
     session: Option<String>,

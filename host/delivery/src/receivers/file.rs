@@ -9,7 +9,7 @@ use rostro_sessions::StreamName;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::address::{Address, Schemes};
+use crate::address::{ReceiverAddress, Schemes};
 use crate::message::KINDS;
 use crate::signature::SigningKey;
 use crate::tls;
@@ -135,7 +135,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Receivers, ReceiversError
 
 impl WebhookToml {
     fn build(self, folder: &Path) -> Result<Webhook, String> {
-        let address = Address::parse(&self.url, HTTP, self.insecure)?;
+        let address = ReceiverAddress::parse(&self.url, HTTP, self.insecure)?;
         if !(1..=60).contains(&self.timeout_s) {
             return Err("timeout_s is not from 1 to 60; correct it".to_owned());
         }
@@ -172,7 +172,7 @@ impl WebhookToml {
 
 impl MqttToml {
     fn build(self, folder: &Path) -> Result<MqttBroker, String> {
-        let address = Address::parse(&self.url, MQTT, self.insecure)?;
+        let address = ReceiverAddress::parse(&self.url, MQTT, self.insecure)?;
         let uri = address.uri();
         if uri.query().is_some() || !matches!(uri.path(), "" | "/") {
             return Err("url has a path or a query; leave scheme, host and port".to_owned());

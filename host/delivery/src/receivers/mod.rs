@@ -16,7 +16,7 @@ use rostro_sessions::{EventKind, StreamName};
 use rustls::ClientConfig;
 use ureq::tls::TlsConfig;
 
-use crate::address::Address;
+use crate::address::ReceiverAddress;
 use crate::message;
 use crate::signature::SigningKey;
 
@@ -47,7 +47,7 @@ pub struct ReceiversError {
 #[derive(Clone, Debug)]
 pub(crate) struct Webhook {
     pub(crate) name: String,
-    pub(crate) address: Address,
+    pub(crate) address: ReceiverAddress,
     pub(crate) key: SigningKey,
     pub(crate) filter: EventFilter,
     /// None for an address without TLS.
@@ -59,7 +59,7 @@ pub(crate) struct Webhook {
 #[derive(Clone, Debug)]
 pub(crate) struct MqttBroker {
     pub(crate) name: String,
-    pub(crate) address: Address,
+    pub(crate) address: ReceiverAddress,
     pub(crate) login: Option<MqttLogin>,
     pub(crate) filter: EventFilter,
     /// None for an address without TLS.

@@ -14,7 +14,7 @@ use crate::signature::SigningKey;
 
 use super::SECRET;
 
-/// A request whose signature is right.
+/// A request with the right signature.
 #[derive(Clone, Debug)]
 pub(super) struct WebhookRequest {
     pub(super) headers: HashMap<String, String>,

@@ -31,7 +31,7 @@ const LIMITS: BackoffLimits = BackoffLimits {
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// Sessions in a state folder, whose rule is one frame.
+/// Sessions in a state folder, with a rule of one frame.
 struct Sessions {
     folder: tempfile::TempDir,
     store: Arc<SessionStore>,

@@ -59,7 +59,7 @@ pub struct Session {
     frame: Option<FramePosition>,
     ended: Option<Timestamp>,
     people: BTreeMap<PersonId, PersonPresence>,
-    /// People whose counts changed since the last urgent change.
+    /// People with counts that changed since the last urgent change.
     unsaved: BTreeSet<PersonId>,
     /// True if a frame came since the last urgent change.
     is_frame_unsaved: bool,

@@ -51,7 +51,7 @@ pub struct SessionView {
     pub summary: SessionSummary,
     /// People that came in time or late.
     pub present: Vec<Attendance>,
-    /// People for whom a user should look.
+    /// People that a user should look for.
     pub uncertain: Vec<Attendance>,
     /// Members that no frame named, and people that were corrected to be absent.
     pub absent: Vec<Attendance>,

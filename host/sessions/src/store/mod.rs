@@ -408,8 +408,8 @@ impl SessionStore {
         Ok(count)
     }
 
-    /// Deletes sessions whose end, or else last operation, is longer ago than they are kept.
-    /// Returns their ids.
+    /// Deletes sessions after the days for which they are kept, counted from the end, or else from
+    /// the last operation. Returns their ids.
     ///
     /// # Errors
     ///

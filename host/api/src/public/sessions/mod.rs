@@ -40,7 +40,7 @@ pub(super) struct CreateSession {
     /// digits, `-`, `_` and `.`.
     #[schema(value_type = String, example = "room-1")]
     stream: StreamName,
-    /// Group to search, whose members are absent until they are seen. All people if it is left out.
+    /// Group to search. Its members are absent until they are seen. All people if it is left out.
     group: Option<String>,
     /// When a person is present.
     #[serde(default)]
@@ -51,7 +51,7 @@ pub(super) struct CreateSession {
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
+pub(super) struct SessionsQuery {
     /// The `next_cursor` of the previous answer.
     cursor: Option<String>,
     /// Largest number of sessions in the answer.
@@ -144,7 +144,7 @@ pub(super) async fn create(
     path = "/v1/sessions",
     operation_id = "list_sessions",
     tag = "sessions",
-    params(ListQuery),
+    params(SessionsQuery),
     responses(
         (status = 200, description = "Sessions, the latest first", body = SessionsAnswer),
         AuthErrors, NoBodyErrors
@@ -152,7 +152,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn list(
     State(app): State<App>,
-    QueryParams(query): QueryParams<ListQuery>,
+    QueryParams(query): QueryParams<SessionsQuery>,
 ) -> Result<Json<SessionsAnswer>, ApiError> {
     let limit = limit(query.limit)?;
     let cursor = query.cursor.as_deref().map(parse_cursor).transpose()?;
