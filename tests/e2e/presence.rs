@@ -422,13 +422,23 @@ fn lesson_reaches_every_receiver() {
 
     // A deletion removes the person from the state of the deliveries, too.
     let person = &people[1].0;
+    let search = || {
+        Command::new("grep")
+            .args(["-rlF", person])
+            .args(["state", "gallery"].map(|name| folder.path().join(name)))
+            .output()
+            .unwrap()
+    };
+    assert_eq!(search().status.code(), Some(0), "the search finds nothing");
     let deletion = format!("/v1/people/{person}");
     server.ask_admin(&Method::DELETE, &deletion, &[], &[]).ok();
-    let found = Command::new("grep")
-        .args(["-rlF", person])
-        .args(["state", "gallery"].map(|name| folder.path().join(name)))
-        .output()
-        .unwrap();
-    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    let found = search();
+    let text = String::from_utf8_lossy(&found.stdout);
+    assert_eq!(found.status.code(), Some(1), "{text}");
+    for rest in ["", "/events?limit=1000", "/attendance.csv"] {
+        let answer = client.send(Method::GET, &format!("{path}{rest}"), &[], &[]);
+        let text = answer.unwrap().json.to_string();
+        assert!(!text.contains(person.as_str()), "{text}");
+    }
     assert_eq!(server.terminate(), Some(0));
 }

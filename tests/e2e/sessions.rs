@@ -406,7 +406,11 @@ fn keys_bind_sessions() {
     };
     end(&[YARD], "").error(403, "session_of_other_key");
     end(&[CAMERA], "?delete=true").error(403, "scope_missing");
-    end(&[CAMERA], "").ok();
+    let ended = end(&[CAMERA], "").ok();
+    assert!(
+        ended["ended"].is_string() && !ended.to_string().contains("alice"),
+        "{ended}"
+    );
     end(&[OFFICE], "?delete=true").ok();
     read(&[OFFICE], "").error(404, "unknown_session");
 }

@@ -273,6 +273,11 @@ impl ApiError {
                 "Another API key created this session; use that key.",
             ),
             SessionRequestError::UnknownGroup(group) => Self::unknown_group(&group),
+            error @ SessionRequestError::TooManySubscriptions => Self::retry_later(
+                "overloaded",
+                &format!("The service is at capacity: {error}. Try again later."),
+            )
+            .with("limit", "event-streams"),
             SessionRequestError::UnknownPerson => Self::unknown_person(),
             error @ SessionRequestError::Ahead { .. } => Self::bad_request(
                 "invalid_option",
@@ -378,9 +383,9 @@ fn of_session_store(error: &SessionStoreError) -> ApiError {
     };
     match error {
         SessionStoreError::Unknown(_) => ApiError::unknown_session(),
-        SessionStoreError::TooManySessions { .. } | SessionStoreError::PersonRemoved => {
-            refused(StatusCode::CONFLICT)
-        }
+        SessionStoreError::TooManySessions { .. }
+        | SessionStoreError::TooManyKept { .. }
+        | SessionStoreError::PersonRemoved => refused(StatusCode::CONFLICT),
         SessionStoreError::Refused(SessionError::OutOfOrder { last }) => {
             refused(StatusCode::CONFLICT).with("last_frame", to_json(last))
         }
@@ -391,7 +396,8 @@ fn of_session_store(error: &SessionStoreError) -> ApiError {
         ),
         SessionStoreError::Io { .. } | SessionStoreError::Tombstones(_) => ApiError::internal(
             error.code(),
-            "The session could not be read or written; nothing was changed.",
+            "The session could not be read or written. Check the disk of the state folder, and send the \
+             request again.",
             error,
         ),
     }

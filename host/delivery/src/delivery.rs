@@ -140,10 +140,15 @@ impl Delivery {
         self.threads.iter().map(status).collect()
     }
 
+    /// Lets no further delivery begin.
+    pub fn begin_stop(&self) {
+        self.stop.send_replace(true);
+    }
+
     /// Stops all threads. It waits for requests in flight, and at most two seconds for an MQTT
     /// broker. Waiting events stay for the next start.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.begin_stop();
         for thread in &self.threads {
             let Some(handle) = thread.handle().take() else {
                 continue;

@@ -54,7 +54,9 @@ pub use enroll::{EnrollRequest, Enrollment, EnrollmentWarning, Mode, PhotoIssue,
 pub use error::{RevisionError, ServiceError};
 pub use recognize::{FrameInput, Identification, Recognition, RecognizedFace, probes};
 pub use rostro_sandbox::bindings::{Candidate, Face, Purpose};
-pub use sessions::{SessionFrame, SessionRecognition, SessionRequest, SessionRequestError};
+pub use sessions::{
+    SessionFrame, SessionRecognition, SessionRequest, SessionRequestError, Subscription,
+};
 pub use streams::Stream;
 pub use transfer::{
     ArchiveDeletions, ArchiveError, ArchiveFile, ArchiveFolder, DeletionsError, ImportOptions,
@@ -148,14 +150,17 @@ impl Service {
         self.delivery.status()
     }
 
-    /// Writes what the sessions and their receivers have only in memory. Blocks until deliveries in
-    /// flight have ended.
+    /// Writes the counts of sessions that are only in memory, ends the deliveries, and leaves the
+    /// fleet. Blocks until deliveries in flight have ended.
     ///
     /// # Errors
     ///
     /// If the disk fails.
-    pub fn finish_sessions(&self) -> Result<(), SessionStoreError> {
+    pub fn finish(&self) -> Result<(), SessionStoreError> {
+        self.delivery.begin_stop();
         let written = self.sessions.store().checkpoint();
+        // Before the wait: other nodes must not wait for this one.
+        self.people.leave();
         self.delivery.stop();
         written
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout_at;
 
@@ -30,11 +30,48 @@ use crate::{RevisionError, Service, ServiceError};
 /// How far the time of a frame may be ahead of the host's clock.
 const MAX_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
+/// Subscriptions to events at a time.
+const MAX_SUBSCRIPTIONS: usize = 256;
+
 /// Sessions of the service: what is stored, and the streams of those that frames came for.
 #[derive(Debug)]
 pub(crate) struct LiveSessions {
     store: Arc<SessionStore>,
     live: Mutex<HashMap<SessionId, Arc<LiveSession>>>,
+    /// Permits of subscriptions to events.
+    subscriptions: Arc<Semaphore>,
+    /// Number of times that all subscriptions were ended.
+    ended_subscriptions: watch::Sender<u64>,
+}
+
+/// Subscription to the events of a session. The reader fetches them, so that a slow one loses none.
+#[derive(Debug)]
+pub struct Subscription {
+    last_event: watch::Receiver<u64>,
+    ended: watch::Receiver<u64>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Subscription {
+    /// Waits for events after those of the last call. Returns false if the session was deleted or
+    /// the subscription ended.
+    pub async fn changed(&mut self) -> bool {
+        tokio::select! {
+            changed = self.last_event.changed() => changed.is_ok(),
+            _ = self.ended.changed() => false,
+        }
+    }
+
+    /// Counts the events up to now as read, before they are read.
+    pub fn mark_unchanged(&mut self) {
+        self.last_event.mark_unchanged();
+    }
+
+    /// Returns false if the session was deleted or the subscription ended.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.last_event.has_changed().is_ok() && !self.ended.has_changed().unwrap_or(true)
+    }
 }
 
 /// A session that gets frames.
@@ -100,6 +137,9 @@ pub enum SessionRequestError {
     /// The group does not exist, or not any more.
     #[error("the group {0} does not exist")]
     UnknownGroup(String),
+    /// Too many callers follow events.
+    #[error("{MAX_SUBSCRIPTIONS} callers follow events of sessions already")]
+    TooManySubscriptions,
     /// The person is not enrolled.
     #[error("the person is not enrolled")]
     UnknownPerson,
@@ -126,6 +166,8 @@ impl LiveSessions {
         Self {
             store,
             live: Mutex::default(),
+            subscriptions: Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS)),
+            ended_subscriptions: watch::Sender::new(0),
         }
     }
 
@@ -177,12 +219,13 @@ impl Service {
         frame: SessionFrame,
         context: &RequestContext,
     ) -> Result<SessionRecognition, SessionRequestError> {
+        let arrived = now();
         let live = self.live_session(id, frame.owner.as_deref()).await?;
         let Ok(_order) = timeout_at(context.deadline.into(), live.order.lock()).await else {
             return Err(ServiceError::from(self.executor.deadline_error()).into());
         };
         let summary = self.on_sessions(move |store| store.summary(id)).await?;
-        let at = time_of(&frame, &summary)?;
+        let at = time_of(&frame, &summary, arrived)?;
         let seq = frame.seq;
         // The mark is taken before the people are looked at, so that a deletion meanwhile is seen.
         let mark = self
@@ -222,8 +265,11 @@ impl Service {
             .on_sessions(move |store| {
                 let now = now();
                 let events = store.observe(id, observed, mark, now)?;
-                if revision != summary.revision {
-                    store.bind(id, revision, now)?;
+                // The frame counts already, and the next one binds again.
+                if revision != summary.revision
+                    && let Err(error) = store.bind(id, revision, now)
+                {
+                    tracing::warn!("cannot record the revision of a session: {error}");
                 }
                 Ok(events)
             })
@@ -305,21 +351,41 @@ impl Service {
     /// # Errors
     ///
     /// If the session does not exist, or the disk fails.
-    pub fn end_session(&self, id: SessionId) -> Result<SessionView, SessionRequestError> {
+    pub fn end_session(&self, id: SessionId) -> Result<SessionSummary, SessionRequestError> {
         self.sessions.store.end(id, now())?;
         self.sessions.live().remove(&id);
-        self.session(id)
+        Ok(self.sessions.store.summary(id)?)
     }
 
-    /// Deletes a session with its events and attendance, durably. Blocks on the disk.
+    /// Deletes a session with its events and attendance, durably, and returns what it was. Blocks on
+    /// the disk.
     ///
     /// # Errors
     ///
     /// If the session does not exist, or the disk fails.
-    pub fn delete_session(&self, id: SessionId) -> Result<(), SessionRequestError> {
+    pub fn delete_session(&self, id: SessionId) -> Result<SessionSummary, SessionRequestError> {
+        let summary = self.sessions.store.summary(id)?;
         let deleted = self.sessions.store.delete(id);
         self.sessions.live().remove(&id);
-        Ok(deleted?)
+        deleted?;
+        Ok(summary)
+    }
+
+    /// Returns at most `most` events of a session after the one with this number. Blocks on the disk.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not exist, this node may not answer from memory, or the disk fails.
+    pub fn session_events(
+        &self,
+        id: SessionId,
+        after: u64,
+        most: usize,
+    ) -> Result<Vec<SessionEvent>, SessionRequestError> {
+        let lease = self.take_lease()?;
+        let events = self.sessions.store.events_after(id, after, most)?;
+        self.check_lease(lease)?;
+        Ok(events)
     }
 
     /// Writes counts that are only in memory, and deletes sessions that are kept no longer. Blocks
@@ -332,12 +398,7 @@ impl Service {
         let store = &self.sessions.store;
         let written = store.checkpoint();
         let swept = store.sweep(now());
-        let is_open = |id: &SessionId| {
-            store
-                .summary(*id)
-                .is_ok_and(|summary| summary.ended.is_none())
-        };
-        self.sessions.live().retain(|id, _| is_open(id));
+        self.sessions.live().retain(|id, _| store.is_open(*id));
         written?;
         let deleted = swept?.len();
         if deleted > 0 {
@@ -346,16 +407,28 @@ impl Service {
         Ok(())
     }
 
-    /// Subscribes to the number of a session's last event.
+    /// Subscribes to the events of a session.
     ///
     /// # Errors
     ///
-    /// If the session does not exist.
-    pub fn subscribe_to_session(
-        &self,
-        id: SessionId,
-    ) -> Result<watch::Receiver<u64>, SessionRequestError> {
-        Ok(self.sessions.store.subscribe(id)?)
+    /// If the session does not exist, or there are too many subscriptions.
+    pub fn subscribe_to_session(&self, id: SessionId) -> Result<Subscription, SessionRequestError> {
+        let permits = Arc::clone(&self.sessions.subscriptions);
+        let permit = permits
+            .try_acquire_owned()
+            .map_err(|_| SessionRequestError::TooManySubscriptions)?;
+        Ok(Subscription {
+            last_event: self.sessions.store.subscribe(id)?,
+            ended: self.sessions.ended_subscriptions.subscribe(),
+            _permit: permit,
+        })
+    }
+
+    /// Ends all subscriptions, because the rights of their callers may have changed.
+    pub fn end_subscriptions(&self) {
+        self.sessions
+            .ended_subscriptions
+            .send_modify(|times| *times += 1);
     }
 
     /// Checks that a caller may end a session.
@@ -398,9 +471,9 @@ fn now() -> Timestamp {
 
 /// Refuses callers with another key than the one that created a session.
 fn check_owner(summary: &SessionSummary, owner: Option<&str>) -> Result<(), SessionRequestError> {
-    match &summary.owner {
-        Some(own) if owner != Some(own) => Err(SessionRequestError::OtherOwner),
-        Some(_) | None => Ok(()),
+    match summary.owner.as_deref() == owner {
+        true => Ok(()),
+        false => Err(SessionRequestError::OtherOwner),
     }
 }
 
@@ -408,8 +481,8 @@ fn check_owner(summary: &SessionSummary, owner: Option<&str>) -> Result<(), Sess
 fn time_of(
     frame: &SessionFrame,
     summary: &SessionSummary,
+    now: Timestamp,
 ) -> Result<Timestamp, SessionRequestError> {
-    let now = now();
     match frame.at {
         Some(at) if at.duration_since(now) > MAX_AHEAD => {
             Err(SessionRequestError::Ahead { at, now })

@@ -18,6 +18,6 @@ pub use rostro_sandbox::review::Review;
 pub use rostro_sandbox::types::{Analysis, AnalyzedFace};
 pub use rostro_sessions::{
     Attendance, CorrectedStatus, Correction, CorrectionRequest, EventId, FramePosition,
-    PresenceRule, PresenceStatus, SessionError, SessionEvent, SessionId, SessionStoreError,
-    SessionSummary, SessionView, StreamName, UncertainReason, attendance_csv,
+    PresenceRule, PresenceStatus, RemovalMark, SessionError, SessionEvent, SessionId,
+    SessionStoreError, SessionSummary, SessionView, StreamName, UncertainReason, attendance_csv,
 };

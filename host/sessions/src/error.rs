@@ -18,6 +18,12 @@ pub enum SessionStoreError {
         /// Maximum number of open sessions of an owner.
         limit: usize,
     },
+    /// The owner has as many sessions as are kept.
+    #[error("cannot create a session: {limit} are kept; delete ended ones first")]
+    TooManyKept {
+        /// Maximum number of sessions of an owner, open and ended.
+        limit: usize,
+    },
     /// The person was deleted while the request ran.
     #[error("cannot correct the attendance: the person was deleted meanwhile")]
     PersonRemoved,
@@ -46,7 +52,7 @@ impl SessionStoreError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unknown(_) => "unknown_session",
-            Self::TooManySessions { .. } => "too_many_sessions",
+            Self::TooManySessions { .. } | Self::TooManyKept { .. } => "too_many_sessions",
             Self::PersonRemoved => "person_removed",
             Self::Refused(error) => error.code(),
             Self::Tombstones(_) | Self::Io { .. } => "sessions_failed",

@@ -298,10 +298,9 @@ pub(crate) fn run(config: Config, source: Source, args: ServeArgs) -> Result<(),
             tracing::warn!("some requests or background work did not end in time");
         }
         let ended = tokio::task::spawn_blocking(move || {
-            if let Err(error) = served.finish_sessions() {
+            if let Err(error) = served.finish() {
                 tracing::error!("cannot write the counts of sessions: {error}");
             }
-            served.people().leave();
         });
         let _ = ended.await;
         Ok(())

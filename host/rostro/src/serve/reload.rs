@@ -58,7 +58,11 @@ impl Reload {
             ));
         }
         match self.keys.as_ref().map(SecretsFile::reload) {
-            Some(Ok(keys)) => tracing::info!(keys, "API keys read again"),
+            Some(Ok(keys)) => {
+                tracing::info!(keys, "API keys read again");
+                // Clients connect again, and their keys are checked again.
+                self.service.end_subscriptions();
+            }
             Some(Err(error)) => failures.push(format!("the API keys stay as they were: {error}")),
             None => {}
         }

@@ -179,7 +179,7 @@ impl Journal {
         while events.len() < most
             && let Some(line) = lines.next_line()?
         {
-            let line: EventsOfLine = serde_json::from_slice(line).map_err(io::Error::other)?;
+            let line: EventsOfLine = serde_json::from_slice(line).map_err(damaged)?;
             let newer = line
                 .events
                 .into_iter()
@@ -193,7 +193,7 @@ impl Journal {
     pub(crate) fn mentions(&self, person: &PersonId) -> io::Result<bool> {
         let mut lines = self.lines_from(0)?;
         while let Some(line) = lines.next_line()? {
-            let line: EventsOfLine = serde_json::from_slice(line).map_err(io::Error::other)?;
+            let line: EventsOfLine = serde_json::from_slice(line).map_err(damaged)?;
             if line.events.iter().any(|event| event.kind.mentions(person)) {
                 return Ok(true);
             }
@@ -246,8 +246,7 @@ impl Journal {
             // The head.
             old.next_line()?;
             while let Some(line) = old.next_line()? {
-                let mut change: SessionChange =
-                    serde_json::from_slice(line).map_err(io::Error::other)?;
+                let mut change: SessionChange = serde_json::from_slice(line).map_err(damaged)?;
                 change.events.retain(|event| !is_dropped(&event.kind));
                 if !change.events.is_empty() {
                     change.people.clear();
@@ -312,6 +311,12 @@ fn write_line(mut writer: impl Write, value: &impl Serialize) -> io::Result<u64>
     let line = line(value)?;
     writer.write_all(&line)?;
     Ok(line.len() as u64)
+}
+
+/// Returns the error of a line that cannot be read. It does not quote the line, because that may have
+/// ids of people.
+fn damaged(_: serde_json::Error) -> io::Error {
+    io::Error::other("a line cannot be read")
 }
 
 /// Returns the folder of a journal.

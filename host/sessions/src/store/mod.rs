@@ -43,6 +43,8 @@ pub const SESSIONS: &str = "sessions";
 pub struct SessionLimits {
     /// Maximum number of open sessions of an owner.
     pub open_per_owner: usize,
+    /// Maximum number of sessions of an owner, open and ended.
+    pub kept_per_owner: usize,
     /// Maximum number of events of a session.
     pub events: u64,
     /// Number of days for which a session is kept after its end, or else its last operation.
@@ -53,6 +55,7 @@ impl Default for SessionLimits {
     fn default() -> Self {
         Self {
             open_per_owner: 200,
+            kept_per_owner: 10_000,
             events: 100_000,
             keep_days: 30,
         }
@@ -111,11 +114,14 @@ impl SessionStore {
         now: Timestamp,
     ) -> Result<SessionSummary, SessionStoreError> {
         let _creation = self.creation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own = self.all();
+        own.retain(|session| session.owner() == new.owner.as_deref());
+        let limit = self.limits.kept_per_owner;
+        if own.len() >= limit {
+            return Err(SessionStoreError::TooManyKept { limit });
+        }
         let limit = self.limits.open_per_owner;
-        let is_counted = |session: &&Arc<StoredSession>| {
-            session.is_open() && session.owner() == new.owner.as_deref()
-        };
-        if self.all().iter().filter(is_counted).count() >= limit {
+        if own.iter().filter(|session| session.is_open()).count() >= limit {
             return Err(SessionStoreError::TooManySessions { limit });
         }
         let id = SessionId::random()
@@ -187,6 +193,14 @@ impl SessionStore {
         let all = self.all();
         let open = all.iter().filter(|session| session.is_open()).count();
         (open, all.len() - open)
+    }
+
+    /// Returns true if a session is kept and has not ended. It waits for no disk.
+    #[must_use]
+    pub fn is_open(&self, id: SessionId) -> bool {
+        self.read()
+            .get(&id)
+            .is_some_and(|session| session.is_open())
     }
 
     /// Returns the people that any session knows. At its start, the host
@@ -367,6 +381,7 @@ impl SessionStore {
     ///
     /// The first failure. The other sessions are written, and the counts stay for the next time.
     pub fn checkpoint(&self) -> Result<(), SessionStoreError> {
+        self.removals().forget_old(Instant::now());
         let mut result = Ok(());
         for stored in self.all() {
             let Ok(mut state) = stored.lock() else {

@@ -37,12 +37,17 @@ impl RecentRemovals {
         RemovalMark(self.next)
     }
 
-    /// Records a removal, and forgets old ones.
-    pub(super) fn add(&mut self, person: PersonId, now: Instant) {
+    /// Forgets old removals.
+    pub(super) fn forget_old(&mut self, now: Instant) {
         let is_old = |removal: &RecentRemoval| now.saturating_duration_since(removal.at) > MEMORY;
         while self.recent.front().is_some_and(is_old) {
             self.forgotten = self.recent.pop_front().map_or(0, |removal| removal.number) + 1;
         }
+    }
+
+    /// Records a removal, and forgets old ones.
+    pub(super) fn add(&mut self, person: PersonId, now: Instant) {
+        self.forget_old(now);
         self.recent.push_back(RecentRemoval {
             number: self.next,
             at: now,

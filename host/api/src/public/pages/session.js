@@ -305,7 +305,8 @@ async function saveAttendance({ id, path }) {
 
 async function endSession(session) {
   if (!window.confirm("End this session? It takes no more frames; its attendance stays and can be corrected.")) return;
-  showSession(session, await requestJson("DELETE", session.path));
+  await requestJson("DELETE", session.path);
+  showSession(session, await requestJson("GET", session.path));
 }
 
 at("session-create").addEventListener("submit", (event) => {

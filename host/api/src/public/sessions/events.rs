@@ -13,16 +13,15 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
 
-use rostro_service::Service;
-use rostro_service::types::{EventId, SessionEvent, SessionId};
+use rostro_service::types::{EventId, RemovalMark, SessionEvent, SessionId};
+use rostro_service::{Service, Subscription};
 
 use super::answers::EventSchema;
 use super::{limit, parse_session};
 use crate::error::ApiError;
-use crate::public::openapi::{AuthErrors, NoBodyErrors, NotFoundErrors};
+use crate::public::openapi::{AuthErrors, LeaseErrors, NoBodyErrors, NotFoundErrors};
 use crate::public::responses::run_blocking;
 use crate::request::extract::{PathParams, QueryParams};
 use crate::state::App;
@@ -80,7 +79,7 @@ pub(super) struct EventsAnswer {
                 (String = "text/event-stream")
             )
         ),
-        AuthErrors, NotFoundErrors, NoBodyErrors
+        AuthErrors, NotFoundErrors, NoBodyErrors, LeaseErrors
     )
 )]
 pub(in crate::public) async fn list(
@@ -144,8 +143,9 @@ async fn read(
 ) -> Result<Vec<SessionEvent>, ApiError> {
     let service = Arc::clone(service);
     run_blocking(move || {
-        let events = service.sessions().events_after(id, after, most);
-        events.map_err(|error| ApiError::of_session(error.into()))
+        service
+            .session_events(id, after, most)
+            .map_err(ApiError::of_session)
     })
     .await
 }
@@ -154,11 +154,12 @@ async fn read(
 struct EventReader {
     service: Arc<Service>,
     id: SessionId,
-    /// Number of the last event that was read.
-    after: u64,
+    /// Number of the last event that was sent.
+    sent: u64,
     read: VecDeque<SessionEvent>,
-    /// Number of the last event that is stored.
-    stored: watch::Receiver<u64>,
+    /// State of the removals of people when the events were read.
+    mark: RemovalMark,
+    subscription: Subscription,
     stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -167,18 +168,32 @@ impl EventReader {
     /// The client connects again then, with the id of the last event.
     async fn next(&mut self) -> Option<SessionEvent> {
         loop {
+            if !self.subscription.is_open() {
+                return None;
+            }
+            // Events that were read before a deletion may have the person.
+            if self.service.sessions().removal_mark() != self.mark {
+                self.read.clear();
+            }
             if let Some(event) = self.read.pop_front() {
+                self.sent = event.id.number;
                 return Some(event);
             }
-            self.stored.mark_unchanged();
-            let events = read(&self.service, self.id, self.after, BATCH).await.ok()?;
-            if let Some(last) = events.last() {
-                self.after = last.id.number;
-                self.read = events.into();
+            self.subscription.mark_unchanged();
+            self.mark = self.service.sessions().removal_mark();
+            self.read = read(&self.service, self.id, self.sent, BATCH)
+                .await
+                .ok()?
+                .into();
+            if !self.read.is_empty() {
                 continue;
             }
             tokio::select! {
-                changed = self.stored.changed() => changed.ok()?,
+                is_open = self.subscription.changed() => {
+                    if !is_open {
+                        return None;
+                    }
+                }
                 () = &mut self.stopping => return None,
             }
         }
@@ -187,7 +202,7 @@ impl EventReader {
 
 /// Returns the events after a number, and those to come.
 async fn stream(service: Arc<Service>, id: SessionId, after: u64) -> Result<Response, ApiError> {
-    let stored = {
+    let subscribed = {
         let service = Arc::clone(&service);
         run_blocking(move || {
             service
@@ -196,11 +211,12 @@ async fn stream(service: Arc<Service>, id: SessionId, after: u64) -> Result<Resp
         })
     };
     let reader = EventReader {
-        stored: stored.await?,
+        subscription: subscribed.await?,
         stopping: Box::pin(service.stopping()),
+        mark: service.sessions().removal_mark(),
         service,
         id,
-        after,
+        sent: after,
         read: VecDeque::new(),
     };
     let events = unfold(reader, async |mut reader| {

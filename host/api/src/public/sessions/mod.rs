@@ -250,8 +250,8 @@ pub(super) async fn correct(
     tag = "sessions",
     params(("id" = String, Path, description = "The session's id"), EndQuery),
     responses(
-        (status = 200, description = "The session as it was at its end", body = SessionView),
-        AuthErrors, NotFoundErrors, NoBodyErrors, WriteErrors, LeaseErrors
+        (status = 200, description = "The session at its end, without its people", body = SessionSummary),
+        AuthErrors, NotFoundErrors, NoBodyErrors, WriteErrors
     )
 )]
 pub(super) async fn end(
@@ -259,7 +259,7 @@ pub(super) async fn end(
     caller: SessionCaller,
     PathParams(id): PathParams<String>,
     QueryParams(query): QueryParams<EndQuery>,
-) -> Result<Json<SessionView>, ApiError> {
+) -> Result<Json<SessionSummary>, ApiError> {
     let id = parse_session(&id)?;
     let deletes = query.delete.unwrap_or_default();
     if deletes && !caller.can_attend {
@@ -271,11 +271,11 @@ pub(super) async fn end(
             if !caller.can_attend {
                 service.check_session_owner(id, caller.name.as_deref())?;
             }
-            let view = service.end_session(id)?;
-            if deletes {
-                service.delete_session(id)?;
+            // A deletion writes nothing, so that it works on a full disk.
+            match deletes {
+                true => service.delete_session(id),
+                false => service.end_session(id),
             }
-            Ok(view)
         };
         end().map_err(ApiError::of_session)
     });

@@ -107,6 +107,12 @@ fn parse(text: &str) -> Result<BTreeMap<String, CameraEntry>, String> {
                 "[{shown}] has `group` and `session`; a session has its own group"
             ));
         }
+        let feeds_same = |other: &CameraEntry| other.session == camera.session;
+        if camera.session.is_some() && cameras.values().any(feeds_same) {
+            return Err(format!(
+                "[{shown}] has the `session` of another camera; a session takes the frames of one"
+            ));
+        }
         if camera.retries == Some(0) {
             return Err(format!("[{shown}]: `retries` is at least 1"));
         }

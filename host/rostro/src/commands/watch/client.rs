@@ -72,16 +72,16 @@ struct Stamp {
 
 impl Stamp {
     /// Stamps a frame. Numbers are times in milliseconds, so that they also grow over restarts of
-    /// this program; they grow if the clock is set back, too.
-    fn new(at: SystemTime, last: u64) -> Self {
+    /// this program. Neither numbers nor times go back if the clock does.
+    fn new(at: SystemTime, last: Option<Self>) -> Self {
         let at = Timestamp::try_from(at)
             .unwrap_or(Timestamp::UNIX_EPOCH)
             .round(jiff::Unit::Millisecond)
             .unwrap_or(Timestamp::UNIX_EPOCH);
         let now = u64::try_from(at.as_millisecond()).unwrap_or_default();
         Self {
-            seq: now.max(last + 1),
-            at,
+            seq: last.map_or(now, |last| now.max(last.seq + 1)),
+            at: last.map_or(at, |last| at.max(last.at)),
         }
     }
 }
@@ -137,7 +137,7 @@ pub(super) struct FrameClient {
     credentials: Credentials,
     server: String,
     target: Target,
-    last_seq: u64,
+    last: Option<Stamp>,
 }
 
 /// Response to a picture.
@@ -170,7 +170,7 @@ impl FrameClient {
             credentials,
             server,
             target,
-            last_seq: 0,
+            last: None,
         })
     }
 
@@ -194,8 +194,8 @@ impl FrameClient {
         at: SystemTime,
     ) -> Result<FrameResponse, WatchError> {
         let begun = Instant::now();
-        let stamp = Stamp::new(at, self.last_seq);
-        self.last_seq = stamp.seq;
+        let stamp = Stamp::new(at, self.last);
+        self.last = Some(stamp);
         let url = self.target.url(&self.server, &stamp);
         let unreachable = |cause: ureq::Error| WatchError::Unreachable {
             server: self.server.clone(),
@@ -310,14 +310,14 @@ impl FrameResponse {
 mod tests {
     use super::*;
 
-    fn stamp(milliseconds: u64, last: u64) -> Stamp {
+    fn stamp(milliseconds: u64, last: Option<Stamp>) -> Stamp {
         let at = SystemTime::UNIX_EPOCH + Duration::from_micros(milliseconds * 1000 + 7);
         Stamp::new(at, last)
     }
 
     #[test]
     fn url_follows_target() {
-        let stamp = stamp(1_700_000_000_250, 0);
+        let stamp = stamp(1_700_000_000_250, None);
         let group = |group: &str| Target::Frame {
             group: Some(group.to_owned()),
         };
@@ -334,10 +334,12 @@ mod tests {
     }
 
     #[test]
-    fn sequence_grows_despite_clock() {
-        assert_eq!(stamp(5_000, 0).seq, 5_000);
-        assert_eq!(stamp(5_000, 5_000).seq, 5_001);
-        assert_eq!(stamp(4_000, 5_001).seq, 5_002);
+    fn stamps_grow_despite_clock() {
+        let first = stamp(5_000, None);
+        let second = stamp(5_000, Some(first));
+        let third = stamp(4_000, Some(second));
+        assert_eq!([first.seq, second.seq, third.seq], [5_000, 5_001, 5_002]);
+        assert_eq!([first.at, second.at], [second.at, third.at]);
     }
 
     #[test]

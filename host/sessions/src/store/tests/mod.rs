@@ -13,6 +13,7 @@ use super::*;
 /// Limits for tests.
 const LIMITS: SessionLimits = SessionLimits {
     open_per_owner: 3,
+    kept_per_owner: 5,
     events: 1000,
     keep_days: 1,
 };
@@ -202,6 +203,22 @@ fn owner_has_limited_open_sessions() {
         (count(Some("school")), count(Some("office")), count(None)),
         (4, 1, 5)
     );
+    // Ended sessions count as well, until they are deleted.
+    let ended = |fixture: &Fixture| {
+        let id = fixture.store.list(Some("school")).last().unwrap().id;
+        fixture.store.end(id, at(2)).unwrap();
+        id
+    };
+    ended(&fixture);
+    fixture.create("school");
+    let last = ended(&fixture);
+    let refused = fixture.store.create(new("school"), at(2)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "cannot create a session: 5 are kept; delete ended ones first"
+    );
+    fixture.store.delete(last).unwrap();
+    fixture.create("school");
 }
 
 #[test]
