@@ -247,6 +247,7 @@ fn unordered_or_invalid_frames_are_refused() {
         ("seq=x", "invalid_option"),
         ("at=tomorrow", "invalid_option"),
         ("at=2999-01-01T00:00:00Z", "invalid_option"),
+        ("at=1969-12-31T23:59:59Z", "invalid_option"),
         ("closeness=near", "invalid_option"),
         ("group=class", "invalid_query"),
     ] {

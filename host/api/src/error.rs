@@ -279,11 +279,13 @@ impl ApiError {
             )
             .with("limit", "event-streams"),
             SessionRequestError::UnknownPerson => Self::unknown_person(),
-            error @ SessionRequestError::Ahead { .. } => Self::bad_request(
-                "invalid_option",
-                format!("The frame cannot be taken: {error}."),
-            )
-            .with("parameter", "at"),
+            error @ (SessionRequestError::Ahead { .. } | SessionRequestError::Early(_)) => {
+                Self::bad_request(
+                    "invalid_option",
+                    format!("The frame cannot be taken: {error}."),
+                )
+                .with("parameter", "at")
+            }
             SessionRequestError::Recognition(error) => Self::of_revision(error),
             SessionRequestError::Service(error) => Self::of_service(error),
         }
@@ -328,6 +330,11 @@ impl ApiError {
                 PeopleError::Gallery(GalleryError::Database(failure))
                 | PeopleError::Groups(GroupsError::Database(failure)),
             ) => of_database(&failure),
+            ServiceError::People(PeopleError::Sessions(error)) if is_disk_full(&error) => {
+                let message = "The person is deleted, but not their attendance, because the disk of \
+                               the state folder is full. Make room, and delete them again.";
+                Self::disk_full(message, error)
+            }
             ServiceError::People(
                 error @ (PeopleError::Gallery(_)
                 | PeopleError::Groups(_)

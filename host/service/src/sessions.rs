@@ -143,6 +143,9 @@ pub enum SessionRequestError {
     /// The person is not enrolled.
     #[error("the person is not enrolled")]
     UnknownPerson,
+    /// The frame's time is long ago.
+    #[error("the frame's time {0} is before 1970; send the time at which it was taken")]
+    Early(Timestamp),
     /// The frame's time is in the future.
     #[error(
         "the frame's time {at} is after that of the service ({now}); set the sender's clock, or leave the time out"
@@ -484,6 +487,7 @@ fn time_of(
     now: Timestamp,
 ) -> Result<Timestamp, SessionRequestError> {
     match frame.at {
+        Some(at) if at < Timestamp::UNIX_EPOCH => Err(SessionRequestError::Early(at)),
         Some(at) if at.duration_since(now) > MAX_AHEAD => {
             Err(SessionRequestError::Ahead { at, now })
         }

@@ -32,8 +32,10 @@ pub(crate) struct Streams(Mutex<Vec<Weak<Stream>>>);
 struct StreamState {
     route: Option<CanaryChoice>,
     kept: Option<KeptMemory>,
-    /// Time of the last frame in milliseconds, because the next one's is no earlier.
+    /// Time of the last frame in milliseconds, because the next one's is later.
     time: u64,
+    /// When the last frame was worked on.
+    worked: Option<Instant>,
 }
 
 /// Whether a stream belongs to the canary's share, as long as that canary and share last.
@@ -83,6 +85,19 @@ impl StreamState {
         };
         self.route = Some(route);
         Arc::clone(chosen)
+    }
+
+    /// Returns the time of a frame in milliseconds. If the caller's stands still, the host's clock
+    /// counts: a track of a face would otherwise go on without a look at who it is.
+    fn time_of(&self, time: u64, now: Instant) -> u64 {
+        let passed = self.worked.map_or(Duration::ZERO, |worked| {
+            now.saturating_duration_since(worked)
+        });
+        let passed = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        match time > self.time {
+            true => time,
+            false => self.time.saturating_add(passed),
+        }
     }
 
     /// Drops the memory if it must not be used any more.
@@ -151,13 +166,14 @@ impl Service {
         let deletions = self.people.deletions();
         let key = ready.revision.stream_key();
         let memory = state.memory(&key, &self.people);
-        frame.context.time = frame.context.time.max(state.time);
-        let time = frame.context.time;
+        let time = state.time_of(frame.context.time, Instant::now());
+        frame.context.time = time;
         let result = self.recognize_on(ready, frame, Some(memory), context).await;
         state.drop_outdated(&self.people);
         let (mut recognition, memory) = result.map_err(failed)?;
         recognition.stale = self.check_permission(permission).map_err(failed)?;
         state.time = time;
+        state.worked = Some(Instant::now());
         state.kept = memory
             .filter(|_| deletions == self.people.deletions())
             .map(|memory| KeptMemory {
@@ -167,5 +183,24 @@ impl Service {
                 used: Instant::now(),
             });
         Ok(recognition)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standing_time_follows_clock() {
+        let now = Instant::now();
+        let state = StreamState {
+            time: 5_000,
+            worked: now.checked_sub(Duration::from_millis(700)),
+            ..StreamState::default()
+        };
+        assert_eq!(state.time_of(5_001, now), 5_001);
+        assert_eq!(state.time_of(5_000, now), 5_700);
+        assert_eq!(state.time_of(4_000, now), 5_700);
+        assert_eq!(StreamState::default().time_of(9, now), 9);
     }
 }

@@ -6,6 +6,7 @@ use rostro_api::admin::Operator;
 use rostro_api::auth::secrets::SecretsFile;
 use rostro_api::server::tls::Tls;
 use rostro_database::{Database, DatabaseError, DatabaseOptions, schema};
+use rostro_delivery::Receivers;
 
 use crate::config::{Machine, SecretFiles, Source};
 use crate::terminal::say;
@@ -29,6 +30,7 @@ pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
         api_keys,
         admin_token_file,
         tls,
+        webhooks,
     } = args.secrets();
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     let mut add = |result: Result<String, String>| match result {
@@ -69,6 +71,12 @@ pub(crate) fn check(source: &Source) -> Result<(), CheckFailed> {
             .map(|_| "certificate: valid with its key".to_owned())
             .map_err(|error| error.to_string())),
         None => add(Ok("certificate: none".to_owned())),
+    }
+    match webhooks.as_deref().map(Receivers::read) {
+        Some(read) => add(read
+            .map(|receivers| format!("receivers: {}", receivers.names().count()))
+            .map_err(|error| error.to_string())),
+        None => add(Ok("receivers: none".to_owned())),
     }
     say(&good.join("\n"));
     if bad.is_empty() {

@@ -228,6 +228,8 @@ pub(crate) struct SecretFiles {
     pub admin_token_file: Option<PathBuf>,
     /// Certificate and key.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Receivers of events.
+    pub webhooks: Option<PathBuf>,
 }
 
 impl ServeArgs {
@@ -237,6 +239,7 @@ impl ServeArgs {
             api_keys: self.api_keys.clone(),
             admin_token_file: self.admin_token_file.clone(),
             tls: self.tls_certificate.clone().zip(self.tls_key.clone()),
+            webhooks: self.webhooks.clone(),
         }
     }
 

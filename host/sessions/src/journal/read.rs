@@ -62,7 +62,9 @@ pub(crate) fn open(
             false => None,
         };
         let Some(change) = change else {
-            if lines.is_at_end()? {
+            // A crash of the machine leaves a line without its end, or zeros in it.
+            let is_torn = !line.ends_with(b"\n") || line.contains(&0);
+            if is_torn && lines.is_at_end()? {
                 break;
             }
             let text = format!("line {number} is not a change of a session");

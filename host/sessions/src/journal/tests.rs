@@ -116,6 +116,7 @@ fn damaged_journal_names_its_line() {
     let text = fixture.text();
     let lines: Vec<&str> = text.lines().collect();
     for (damaged, cause) in [
+        (format!("{text}{{\n"), "line 5 is not a change of a session"),
         (String::new(), "the first line is not complete"),
         (lines[0].to_owned(), "the first line is not complete"),
         (

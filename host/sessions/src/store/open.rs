@@ -44,6 +44,10 @@ impl SessionStore {
                 continue;
             }
             let Some(id) = session_of(name) else { continue };
+            if !path.is_file() {
+                tracing::error!("{} is not a file, and no session", path.display());
+                continue;
+            }
             match journal::open(&path, id, limits.events) {
                 Ok((session, journal)) => {
                     let stored = StoredSession::new(session, journal, changes.clone());
