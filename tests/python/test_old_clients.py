@@ -63,7 +63,7 @@ def test_new_fields_extend_answer(server, s6, student):
     assert face["candidates"][0]["identity"] == "s6" and len(face["candidates"]) <= 3
     assert face["reason"] is None
     assert body["frame"] == {"width": 640, "height": 480}
-    assert set(body["pipeline"]) == {"name", "version", "digest", "precision"}
+    assert set(body["pipeline"]) == {"name", "version", "digest", "policy", "precision"}
     assert body["timings_ms"]["total"] > 0
     assert body["request_id"] == response.headers["x-request-id"]
 
