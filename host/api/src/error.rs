@@ -45,6 +45,8 @@ pub(crate) struct ApiError {
     retry_after: Option<Duration>,
     /// Revision that did the work.
     pipeline: Option<Box<Sha256Digest>>,
+    /// Address of the service that answers the request instead.
+    pub(crate) other_service: Option<Box<str>>,
 }
 
 /// Body of every error.
@@ -82,6 +84,7 @@ impl ApiError {
             cause: None,
             retry_after: None,
             pipeline: None,
+            other_service: None,
         }
     }
 
@@ -401,6 +404,30 @@ fn of_session_store(error: &SessionStoreError) -> ApiError {
             "The disk of the sessions is full; nothing was changed.",
             error,
         ),
+        SessionStoreError::Elsewhere { node, address, .. } => {
+            of_other_node(error.code(), node, address.as_deref())
+        }
+        SessionStoreError::Moved(_) => ApiError::retry_later(
+            error.code(),
+            "Another node of the fleet takes the session over. Send the request again.",
+        ),
+        SessionStoreError::Deleting => ApiError::retry_later(
+            error.code(),
+            "A person is being deleted. Send the request again.",
+        ),
+        SessionStoreError::NoLease => ApiError::no_lease(),
+        SessionStoreError::Database {
+            is_transient: true, ..
+        } => ApiError::retry_later(
+            error.code(),
+            "The database did not answer. Send the request again.",
+        )
+        .with_cause(&error.to_string()),
+        SessionStoreError::Database { .. } => ApiError::internal(
+            error.code(),
+            "The database refused the request; nothing was changed.",
+            error,
+        ),
         SessionStoreError::Io { .. } | SessionStoreError::Tombstones(_) => ApiError::internal(
             error.code(),
             "The session could not be read or written. Check the disk of the state folder, and send the \
@@ -408,6 +435,27 @@ fn of_session_store(error: &SessionStoreError) -> ApiError {
             error,
         ),
     }
+}
+
+/// Returns the error for a session of another node: a redirect, if callers can reach that node.
+fn of_other_node(code: &'static str, node: &str, address: Option<&str>) -> ApiError {
+    let error = match address {
+        Some(address) => ApiError {
+            other_service: Some(address.into()),
+            ..ApiError::new(
+                StatusCode::TEMPORARY_REDIRECT,
+                code,
+                "Another node of the fleet has the session. Send the request to the address in \
+                 the header 'location'.",
+            )
+        },
+        None => ApiError::retry_later(
+            code,
+            "Another node of the fleet has the session, and its --advertise gives no address. \
+             Send the request to that node.",
+        ),
+    };
+    error.with("node", node)
 }
 
 /// Returns the error of a deletion that is made and not promised.

@@ -7,19 +7,21 @@
 //! | [`copy()`] | all people, groups and deletions from one store to another |
 //! | [`nodes`] | the nodes of a database, for operators |
 //! | `fleet` | leases of the nodes, and waiting until all applied a change |
+//! | `sessions` | sessions of all nodes, which [`PostgresStore::sessions`] returns |
 //! | `store` | [`PostgresStore`], the [`Store`](rostro_gallery::Store) in a database |
 //!
 //! Calls block, as those of the store in a folder. Connections run on a thread of their own
 //! ([`Database`]).
 //!
-//! Place in the host: rostro → {service, database} → gallery, all → common. This crate uses
-//! `rostro-gallery`, for the types that it stores, and `rostro-common`.
+//! Place in the host: rostro → {service, database} → {gallery, sessions}, all → common. This crate uses
+//! `rostro-gallery` and `rostro-sessions`, for the types that it stores, and `rostro-common`.
 
 pub mod connection;
 mod copy;
 mod fleet;
 pub mod nodes;
 pub mod schema;
+mod sessions;
 mod store;
 
 pub use connection::{Database, DatabaseError, DatabaseOptions};

@@ -1,16 +1,19 @@
-//! A receiver's file: the number of the last delivered event of each session, as JSON lines.
+//! The number of the last delivered event of each session, of one receiver: a file of JSON lines, or
+//! rows of the database that the nodes share.
 //!
-//! It has ids of sessions and numbers alone. A line is synced after the delivery, so that a crash
-//! between both repeats a delivery and loses none.
+//! They have ids of sessions and numbers alone. A number is durable after the delivery, so that a
+//! crash between both repeats a delivery and loses none.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rostro_common::fs::atomic::{FileAccess, write_atomic};
 use rostro_common::fs::durable::sync_file;
-use rostro_sessions::SessionId;
+use rostro_sessions::shared::SharedSessions;
+use rostro_sessions::{SessionId, SessionStoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::error::DeliveryError;
@@ -38,8 +41,24 @@ struct CursorLine {
 /// Numbers of the last delivered events.
 #[derive(Debug)]
 pub(crate) struct Cursors {
-    path: PathBuf,
     delivered: HashMap<SessionId, u64>,
+    place: CursorPlace,
+}
+
+/// Where the numbers are stored.
+#[derive(Debug)]
+enum CursorPlace {
+    File(CursorFile),
+    Rows {
+        shared: Arc<dyn SharedSessions>,
+        receiver: String,
+    },
+}
+
+/// File of a receiver.
+#[derive(Debug)]
+struct CursorFile {
+    path: PathBuf,
     /// File to append to; none if the file must be rewritten first.
     file: Option<File>,
     /// Number of the file's lines after the head.
@@ -47,6 +66,33 @@ pub(crate) struct Cursors {
 }
 
 impl Cursors {
+    /// Reads the rows of a receiver, or creates them with `initial` for a new one.
+    ///
+    /// # Errors
+    ///
+    /// If the database fails.
+    pub(crate) fn of_rows(
+        shared: &Arc<dyn SharedSessions>,
+        receiver: &str,
+        initial: impl FnOnce() -> HashMap<SessionId, u64>,
+    ) -> Result<Self, SessionStoreError> {
+        let delivered = match shared.cursors(receiver)? {
+            Some(delivered) => delivered,
+            None => {
+                let delivered = initial();
+                shared.set_cursors(receiver, &delivered)?;
+                delivered
+            }
+        };
+        Ok(Self {
+            delivered,
+            place: CursorPlace::Rows {
+                shared: Arc::clone(shared),
+                receiver: receiver.to_owned(),
+            },
+        })
+    }
+
     /// Opens the file, or creates it with `initial` for a new receiver. A torn last line is
     /// removed, because its event is delivered again.
     ///
@@ -72,16 +118,17 @@ impl Cursors {
             *number = last.map_or(*number, |last| last.min(*number));
             last.is_some()
         });
-        let mut cursors = Self {
+        let mut file = CursorFile {
             path: path.to_owned(),
-            delivered,
             file: None,
             lines: 0,
         };
-        cursors
-            .rewrite()
+        file.rewrite(&delivered)
             .map_err(DeliveryError::io("write", path))?;
-        Ok(cursors)
+        Ok(Self {
+            delivered,
+            place: CursorPlace::File(file),
+        })
     }
 
     /// Returns the number of the last delivered event; 0 if there is none.
@@ -93,14 +140,38 @@ impl Cursors {
     ///
     /// # Errors
     ///
-    /// If the disk fails.
+    /// If the disk or the database fails.
     pub(crate) fn advance(&mut self, session: SessionId, number: u64) -> io::Result<()> {
         self.skip(session, number);
-        let limit = 2 * self.delivered.len() + MAX_EXTRA_LINES;
-        let line = line(&CursorLine {
-            session,
-            delivered: number,
-        })?;
+        match &mut self.place {
+            CursorPlace::File(file) => file.advance(&self.delivered, session, number),
+            CursorPlace::Rows { shared, receiver } => shared
+                .set_cursors(receiver, &HashMap::from([(session, number)]))
+                .map_err(io::Error::other),
+        }
+    }
+
+    /// Moves a cursor in memory. A later one of the session is written.
+    pub(crate) fn skip(&mut self, session: SessionId, number: u64) {
+        self.delivered.insert(session, number);
+    }
+
+    /// Drops the cursors of sessions that do not exist any more.
+    pub(crate) fn retain(&mut self, exists: impl Fn(SessionId) -> bool) {
+        self.delivered.retain(|session, _| exists(*session));
+    }
+}
+
+impl CursorFile {
+    /// Writes one of the numbers.
+    fn advance(
+        &mut self,
+        all: &HashMap<SessionId, u64>,
+        session: SessionId,
+        delivered: u64,
+    ) -> io::Result<()> {
+        let limit = 2 * all.len() + MAX_EXTRA_LINES;
+        let line = line(&CursorLine { session, delivered })?;
         match self.file.take() {
             Some(mut file) if self.lines < limit => {
                 file.write_all(&line)?;
@@ -110,30 +181,20 @@ impl Cursors {
                 self.lines += 1;
                 Ok(())
             }
-            _ => self.rewrite(),
+            _ => self.rewrite(all),
         }
     }
 
-    /// Moves a cursor in memory. The next rewrite writes it.
-    pub(crate) fn skip(&mut self, session: SessionId, number: u64) {
-        self.delivered.insert(session, number);
-    }
-
-    /// Drops the cursors of sessions that do not exist any more.
-    pub(crate) fn retain(&mut self, exists: impl Fn(SessionId) -> bool) {
-        self.delivered.retain(|session, _| exists(*session));
-    }
-
     /// Replaces the file with one line for each session.
-    fn rewrite(&mut self) -> io::Result<()> {
+    fn rewrite(&mut self, all: &HashMap<SessionId, u64>) -> io::Result<()> {
         self.file = None;
         let mut bytes = line(&CursorsHead { format: FORMAT })?;
-        for (&session, &delivered) in &self.delivered {
+        for (&session, &delivered) in all {
             bytes.extend(line(&CursorLine { session, delivered })?);
         }
         write_atomic(&self.path, FileAccess::Owner, &bytes)?;
         self.file = Some(File::options().append(true).open(&self.path)?);
-        self.lines = self.delivered.len();
+        self.lines = all.len();
         Ok(())
     }
 }
@@ -193,6 +254,13 @@ mod tests {
 
     fn open(path: &Path) -> Result<Cursors, DeliveryError> {
         Cursors::open(path, |_| Some(u64::MAX), HashMap::new)
+    }
+
+    fn lines_of(cursors: &Cursors) -> usize {
+        match &cursors.place {
+            CursorPlace::File(file) => file.lines,
+            CursorPlace::Rows { .. } => 0,
+        }
     }
 
     #[test]
@@ -269,7 +337,7 @@ mod tests {
         let mut longest = 0;
         for number in 1..=(2 * MAX_EXTRA_LINES as u64) {
             cursors.advance(kept, number).unwrap();
-            longest = longest.max(cursors.lines);
+            longest = longest.max(lines_of(&cursors));
         }
         assert!(longest <= MAX_EXTRA_LINES + 4, "{longest}");
         assert!(lines(&path) <= MAX_EXTRA_LINES + 4);

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rostro_sessions::SessionStoreError;
+
 /// Reason why the delivery cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
@@ -28,6 +30,9 @@ pub enum DeliveryError {
         /// Description of the problem.
         problem: String,
     },
+    /// The sessions cannot be read.
+    #[error(transparent)]
+    Sessions(#[from] SessionStoreError),
     /// The operating system refuses another thread, or a thread's timer.
     #[error("cannot start the thread of receiver {name}: {cause}")]
     Thread {

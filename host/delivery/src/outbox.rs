@@ -1,6 +1,6 @@
 //! Events that wait for a receiver.
 //!
-//! They stay in the journals of the store. An event is read again before each attempt, so that a
+//! They stay in the store. An event is read again before each attempt, so that a
 //! deletion of a person takes it from here, too.
 
 use std::collections::{HashMap, HashSet};
@@ -46,25 +46,33 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// If the receiver's file cannot be used.
+    /// If the receiver's file cannot be used, or the database fails.
     pub(crate) fn open(
-        path: &Path,
+        folder: &Path,
+        receiver: &str,
         store: Arc<SessionStore>,
         filter: EventFilter,
         limits: BackoffLimits,
     ) -> Result<Self, DeliveryError> {
         let positions: HashMap<SessionId, SessionPosition> = store
-            .positions()
+            .positions()?
             .into_iter()
             .map(|position| (position.id, position))
             .collect();
         let last_event = |session| positions.get(&session).map(|position| position.last_event);
-        let cursors = Cursors::open(path, last_event, || {
+        let initial = || {
             let ended = positions.values().filter(|position| !position.is_open);
             ended
                 .map(|position| (position.id, position.last_event))
                 .collect()
-        })?;
+        };
+        let cursors = match store.shared() {
+            None => {
+                let path = folder.join(format!("{receiver}.jsonl"));
+                Cursors::open(&path, last_event, initial)?
+            }
+            Some(shared) => Cursors::of_rows(shared, receiver, initial)?,
+        };
         Ok(Self {
             store,
             filter,
@@ -82,14 +90,18 @@ impl Outbox {
 
     /// Returns the sessions of streams that the receiver wants, in the order of their creation, and
     /// drops what is kept about sessions that were deleted.
-    pub(crate) fn sessions(&mut self) -> Vec<SessionPosition> {
-        let mut positions = self.store.positions();
+    ///
+    /// # Errors
+    ///
+    /// If the database fails.
+    pub(crate) fn sessions(&mut self) -> Result<Vec<SessionPosition>, SessionStoreError> {
+        let mut positions = self.store.positions()?;
         let existing: HashSet<SessionId> = positions.iter().map(|position| position.id).collect();
         self.cursors.retain(|session| existing.contains(&session));
         self.retries.retain(|session, _| existing.contains(session));
         positions.retain(|position| self.filter.wants_stream(&position.stream));
         positions.sort_by_key(|position| (position.created, position.id));
-        positions
+        Ok(positions)
     }
 
     /// Returns true if events of a session wait and may be tried.
@@ -113,7 +125,7 @@ impl Outbox {
     ) -> Result<Option<SessionEvent>, SessionStoreError> {
         loop {
             let after = self.cursors.get(session);
-            let events = self.store.events_after(session, after, PAGE)?;
+            let events = self.store.stored_events_after(session, after, PAGE)?;
             let Some(last) = events.last().map(|event| event.id.number) else {
                 return Ok(None);
             };

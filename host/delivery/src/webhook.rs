@@ -87,7 +87,15 @@ impl WebhookWorker {
     pub(crate) fn run(mut self, runtime: &Runtime, mut signals: Signals) {
         while !signals.is_stopped() {
             signals.mark_seen();
-            let sessions = self.outbox.sessions();
+            let sessions = match self.outbox.sessions() {
+                Ok(sessions) => sessions,
+                Err(error) => {
+                    self.monitor.failed(&error.to_string());
+                    let delay = self.backoff.fail(self.limits, None);
+                    runtime.block_on(signals.pause(Instant::now() + delay));
+                    continue;
+                }
+            };
             self.monitor.set_waiting(self.outbox.waiting(&sessions));
             let Ok(is_more) = self.pass(&sessions, &signals) else {
                 return;

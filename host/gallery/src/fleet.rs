@@ -37,5 +37,5 @@ pub struct DatabaseUsage {
     /// Number of times that work found every connection in use and waited.
     pub pool_waits: u64,
     /// Number of statements by kind. Those of a transaction count once.
-    pub statements: [(&'static str, u64); 4],
+    pub statements: [(&'static str, u64); 5],
 }

@@ -290,7 +290,12 @@ impl Service {
         id: SessionId,
         owner: Option<&str>,
     ) -> Result<Arc<LiveSession>, SessionRequestError> {
-        let summary = self.on_sessions(move |store| store.summary(id)).await?;
+        let summary = self.on_sessions(move |store| store.summary(id)).await;
+        if summary.is_err() {
+            // Its tracks would be outdated if this node gets the session again.
+            self.sessions.live().remove(&id);
+        }
+        let summary = summary?;
         check_owner(&summary, owner)?;
         if let Some(ended) = summary.ended {
             return Err(SessionStoreError::from(SessionError::Ended(ended)).into());
@@ -323,6 +328,16 @@ impl Service {
         let view = self.sessions.store.get(id, &members)?;
         self.check_lease(lease)?;
         Ok(view)
+    }
+
+    /// Checks that this node has a session. Blocks on the database.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not exist, or another node has it.
+    pub fn find_session(&self, id: SessionId) -> Result<(), SessionRequestError> {
+        self.sessions.store.summary(id)?;
+        Ok(())
     }
 
     /// Corrects the attendance of a person, durably, also after the session's end. Blocks on the

@@ -33,6 +33,33 @@ pub enum SessionStoreError {
     /// The session refuses the operation.
     #[error(transparent)]
     Refused(#[from] SessionError),
+    /// Another node has the session.
+    #[error("the node {node} has the session {id}")]
+    Elsewhere {
+        /// The session.
+        id: SessionId,
+        /// Name of the node.
+        node: String,
+        /// Address at which callers reach the node; none if its operator configured none.
+        address: Option<String>,
+    },
+    /// This node lost the session to another one while the request ran.
+    #[error("another node took the session {0} over; send the request again")]
+    Moved(SessionId),
+    /// A deletion of a person must be applied first.
+    #[error("a person is being deleted; send the request again")]
+    Deleting,
+    /// This node has no lease, without which it may have no sessions.
+    #[error("this node has no lease")]
+    NoLease,
+    /// The database failed.
+    #[error("cannot use the sessions in the database: {cause}")]
+    Database {
+        /// Cause.
+        cause: Box<dyn std::error::Error + Send + Sync>,
+        /// True if a retry may succeed.
+        is_transient: bool,
+    },
     /// A file cannot be used.
     #[error("cannot {action} {path}: {cause}", path = .path.display())]
     Io {
@@ -55,7 +82,14 @@ impl SessionStoreError {
             Self::TooManySessions { .. } | Self::TooManyKept { .. } => "too_many_sessions",
             Self::PersonRemoved => "person_removed",
             Self::Refused(error) => error.code(),
-            Self::Tombstones(_) | Self::Io { .. } => "sessions_failed",
+            Self::Elsewhere { .. } => "session_elsewhere",
+            Self::Moved(_) => "session_moved",
+            Self::Deleting => "deletion_running",
+            Self::NoLease => "lease_lost",
+            Self::Database {
+                is_transient: true, ..
+            } => "database_unavailable",
+            Self::Tombstones(_) | Self::Io { .. } | Self::Database { .. } => "sessions_failed",
         }
     }
 

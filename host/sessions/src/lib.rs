@@ -8,11 +8,13 @@
 //! | `event` | events of a session, with stable ids, and their JSON |
 //! | `session` | the state machine of a session, without files |
 //! | `journal` | a session's file: synced lines, repair, atomic rewrites |
-//! | `store` | the sessions of a state folder: limits, removal of people, retention |
+//! | [`shared`] | seam for sessions of several nodes, which `rostro-database` implements |
+//! | `store` | the sessions of a host: limits, removal of people, retention |
 //! | `attendance` | the attendance as CSV |
 //!
 //! [`Session`] is pure: an operation returns a [`SessionChange`], which a store writes and then
-//! applies. [`SessionStore`] keeps changes in files; a store in a database would keep them in rows.
+//! applies. [`SessionStore`] keeps changes in files, or in the rows of a database that several nodes
+//! share.
 //! The crate sees no pixels and decides no identity: it counts what the policy answered.
 //!
 //! Place in the host: rostro → api → service → sessions → common. It knows neither HTTP nor guests.
@@ -25,6 +27,7 @@ mod journal;
 pub mod presence;
 mod rule;
 mod session;
+pub mod shared;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -37,7 +40,7 @@ pub use presence::{CorrectedStatus, Correction, PresenceStatus};
 pub use rule::{InvalidRule, PresenceRule};
 pub use session::{
     Attendance, FramePosition, InvalidChange, NamedPerson, ObservedFrame, Session, SessionChange,
-    SessionError, SessionHead, SessionSummary, SessionView, UncertainReason,
+    SessionError, SessionHead, SessionState, SessionSummary, SessionView, UncertainReason,
 };
 pub use store::{
     CorrectionRequest, DamagedJournal, NewSession, RemovalMark, SESSIONS, SessionLimits,

@@ -100,6 +100,7 @@ pub(crate) async fn observe(
         .map_or("other", MatchedPath::as_str)
         .to_owned();
     request.extensions_mut().insert(id.clone());
+    let path = request.uri().path_and_query().cloned();
     let request = request.map(DrainOnDrop::wrap);
     async move {
         // Runs if this future is dropped because the client goes away.
@@ -114,6 +115,12 @@ pub(crate) async fn observe(
         let error = response.extensions_mut().remove::<Arc<ApiError>>();
         if let Some(error) = &error {
             response = with_body(response, error, &id);
+            if let Some(address) = &error.other_service
+                && let Some(path) = &path
+                && let Ok(location) = HeaderValue::try_from(format!("{address}{path}"))
+            {
+                response.headers_mut().insert(header::LOCATION, location);
+            }
         }
         log(&route, response.status(), error.as_deref(), begun);
         if let Some(traffic) = &traffic {

@@ -17,14 +17,17 @@ pub(crate) enum StatementKind {
     Lease,
     /// A read or a change of the audit log.
     Audit,
+    /// A read or a change of sessions and deliveries.
+    Session,
 }
 
 /// Kinds in the order of their counts, with their words for metrics.
-const KINDS: [(StatementKind, &str); 4] = [
+const KINDS: [(StatementKind, &str); 5] = [
     (StatementKind::Read, "read"),
     (StatementKind::Change, "change"),
     (StatementKind::Lease, "lease"),
     (StatementKind::Audit, "audit"),
+    (StatementKind::Session, "session"),
 ];
 
 /// Counts since the start.
@@ -40,12 +43,13 @@ impl UsageCounts {
     }
 
     fn of(&self, kind: StatementKind) -> &AtomicU64 {
-        let [read, change, lease, audit] = &self.statements;
+        let [read, change, lease, audit, session] = &self.statements;
         match kind {
             StatementKind::Read => read,
             StatementKind::Change => change,
             StatementKind::Lease => lease,
             StatementKind::Audit => audit,
+            StatementKind::Session => session,
         }
     }
 }

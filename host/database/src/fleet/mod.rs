@@ -67,6 +67,8 @@ pub struct FleetOptions {
     pub settings: NodeSettings,
     /// Whether the node starts although its settings differ from those of a live one.
     pub allows_different: bool,
+    /// Address at which callers reach this node, for redirects to it; none if they cannot.
+    pub address: Option<String>,
 }
 
 /// This node's part in the fleet.
@@ -157,6 +159,11 @@ impl Fleet {
     pub(crate) fn stale_age(&self) -> Option<Duration> {
         let has_left = self.is_leaving.load(Ordering::SeqCst);
         (!has_left).then(|| self.membership.stale_age()).flatten()
+    }
+
+    /// Returns the lease of this process if it is valid now.
+    pub(crate) fn own_lease(&self) -> Option<Uuid> {
+        self.membership.lease().and(*self.lock_own())
     }
 
     /// Returns true for the lease of this process.

@@ -195,7 +195,7 @@ impl Fleet {
         let row = client
             .query_one(
                 "INSERT INTO lease (lease, node, version, length_ms, applied, settings, \
-                 is_draining, stale_ms) VALUES ($1, $2, $3, $4, 0, $5, $6, $7) \
+                 is_draining, stale_ms, address) VALUES ($1, $2, $3, $4, 0, $5, $6, $7, $8) \
                  RETURNING epoch()",
                 &[
                     &lease,
@@ -205,6 +205,7 @@ impl Fleet {
                     &Json(self.options.settings.values()),
                     &self.observations.is_draining(),
                     &self.stale_limit_ms(),
+                    &self.options.address.as_deref().unwrap_or_default(),
                 ],
             )
             .await?;

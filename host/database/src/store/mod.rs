@@ -61,10 +61,12 @@ use rostro_gallery::{
     NodeRevisions, PendingChange, PersonSamples, PersonWrite, Problem, RevisionsError,
     RevisionsWrite, SampleLocation, SharedChange, Store, StoreChanges, StoreError, UnsentLines,
 };
+use rostro_sessions::shared::SharedSessions;
 
 use crate::connection::{BackgroundTask, Database, DatabaseError, StatementKind};
 use crate::fleet::settings::NodeSettings;
 use crate::fleet::{Epoch, Fleet, FleetOptions, Position, WRITER_LOCK};
+use crate::sessions::PostgresSessions;
 use feed::FoundChanges;
 use known::KnownPeople;
 use load::StoredTemplates;
@@ -177,6 +179,7 @@ impl PostgresStore {
             lease: MIN_WAIT,
             settings: NodeSettings::default(),
             allows_different: false,
+            address: None,
         };
         let fleet = Fleet::new(database.clone(), options);
         // The lock of a node ends with its connection, and its lease does not.
@@ -215,6 +218,13 @@ impl PostgresStore {
             legacy: OnceLock::new(),
             import: Arc::default(),
         }
+    }
+
+    /// Returns the sessions of all nodes, as this node sees them.
+    #[must_use]
+    pub fn sessions(&self) -> Arc<dyn SharedSessions> {
+        let fleet = Arc::clone(&self.fleet);
+        Arc::new(PostgresSessions::new(self.database.clone(), fleet))
     }
 
     /// Runs a change in a transaction. The change takes its number last, so that changes wait for

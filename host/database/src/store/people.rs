@@ -19,6 +19,7 @@ use super::numbers::{Subject, take_numbers};
 use super::{PostgresStore, failure, samples, signed};
 use crate::connection::DatabaseError;
 use crate::fleet::{Epoch, Position};
+use crate::sessions::remove_mentions;
 
 /// A person to write, with all samples in force.
 pub(super) type SamplesInForce<'a> = (&'a PersonId, Vec<Sample>);
@@ -216,6 +217,7 @@ impl PostgresStore {
                 transaction
                     .execute("DELETE FROM member WHERE id = $1", &[&text])
                     .await?;
+                remove_mentions(transaction, id).await?;
                 self.write_tombstone(transaction, id, change.number).await?;
                 Ok((change, person.is_some()))
             })

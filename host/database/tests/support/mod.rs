@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod node;
+
 use std::time::Duration;
 
 use rostro_database::{Database, DatabaseError, DatabaseOptions, FleetOptions, NodeSettings};
@@ -30,5 +32,6 @@ pub(crate) fn fleet(node: &str) -> FleetOptions {
         lease: Duration::from_secs(1),
         settings: NodeSettings::default(),
         allows_different: false,
+        address: None,
     }
 }

@@ -37,6 +37,9 @@ const MAX_IN_ROW: usize = 16;
 /// Interval at which counts are looked at, because some change without an event.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Interval at which the broker is told again that the service is online.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(30);
+
 /// Time within which a broker acknowledges a message.
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -72,6 +75,8 @@ enum MqttFailure {
     Refused(String),
     #[error("cannot record its retained topics: {0}")]
     Disk(#[from] io::Error),
+    #[error("{0}")]
+    Sessions(#[from] SessionStoreError),
 }
 
 impl MqttWorker {
@@ -87,9 +92,15 @@ impl MqttWorker {
         limits: BackoffLimits,
         folder: &Path,
     ) -> Result<Self, DeliveryError> {
-        let path = folder.join(format!("{}.topics.json", broker.name));
+        let retained = match outbox.store().shared() {
+            None => {
+                let path = folder.join(format!("{}.topics.json", broker.name));
+                RetainedTopics::open(&path)?
+            }
+            Some(shared) => RetainedTopics::of_rows(shared, &broker.name)?,
+        };
         Ok(Self {
-            retained: RetainedTopics::open(&path)?,
+            retained,
             broker,
             outbox,
             monitor,
@@ -173,12 +184,17 @@ impl MqttWorker {
         signals: &mut Signals,
     ) -> Result<(), MqttFailure> {
         let availability = topics::status(&self.broker);
-        publish(client, &availability, "online", true).await?;
         // Payloads that this connection has sent.
         let mut sent = HashMap::new();
+        let mut announced: Option<Instant> = None;
         while !signals.is_stopped() {
             signals.mark_seen();
-            let sessions = self.outbox.sessions();
+            // Again and again: the last will of another node may come late.
+            if announced.is_none_or(|at| at.elapsed() >= ANNOUNCE_INTERVAL) {
+                publish(client, &availability, "online", true).await?;
+                announced = Some(Instant::now());
+            }
+            let sessions = self.outbox.sessions()?;
             self.monitor.set_waiting(self.outbox.waiting(&sessions));
             self.refresh(client, &sessions, &mut sent).await?;
             let is_more = self.pass(client, &sessions, signals).await?;

@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rostro_common::fs::atomic::{FileAccess, write_atomic};
-use rostro_sessions::{PresenceStatus, SessionPosition, SessionStore, StreamName};
+use rostro_sessions::shared::SharedSessions;
+use rostro_sessions::{
+    PresenceStatus, SessionPosition, SessionStore, SessionStoreError, StreamName,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::DeliveryError;
@@ -17,11 +21,21 @@ use super::topics::{self, RetainedMessage};
 /// Version of the file's format.
 const FORMAT: u32 = 1;
 
-/// File of the topics that a broker may retain, so that they are cleared also after a restart.
+/// The topics that a broker may retain, durably, so that they are cleared also after a restart.
 #[derive(Debug)]
 pub(super) struct RetainedTopics {
-    path: PathBuf,
+    place: TopicsPlace,
     topics: BTreeSet<String>,
+}
+
+/// Where the topics are stored.
+#[derive(Debug)]
+enum TopicsPlace {
+    File(PathBuf),
+    Rows {
+        shared: Arc<dyn SharedSessions>,
+        receiver: String,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,8 +72,26 @@ impl RetainedTopics {
             Err(error) => return Err(DeliveryError::io("read", path)(error)),
         };
         Ok(Self {
-            path: path.to_owned(),
+            place: TopicsPlace::File(path.to_owned()),
             topics,
+        })
+    }
+
+    /// Reads the row of a receiver.
+    ///
+    /// # Errors
+    ///
+    /// If the database fails.
+    pub(super) fn of_rows(
+        shared: &Arc<dyn SharedSessions>,
+        receiver: &str,
+    ) -> Result<Self, SessionStoreError> {
+        Ok(Self {
+            topics: shared.topics(receiver)?,
+            place: TopicsPlace::Rows {
+                shared: Arc::clone(shared),
+                receiver: receiver.to_owned(),
+            },
         })
     }
 
@@ -105,12 +137,19 @@ impl RetainedTopics {
         if topics == self.topics {
             return Ok(());
         }
-        let file = TopicsFile {
-            format: FORMAT,
-            topics,
-        };
-        write_atomic(&self.path, FileAccess::Owner, &serde_json::to_vec(&file)?)?;
-        self.topics = file.topics;
+        match &self.place {
+            TopicsPlace::File(path) => {
+                let file = TopicsFile {
+                    format: FORMAT,
+                    topics: topics.clone(),
+                };
+                write_atomic(path, FileAccess::Owner, &serde_json::to_vec(&file)?)?;
+            }
+            TopicsPlace::Rows { shared, receiver } => shared
+                .set_topics(receiver, &topics)
+                .map_err(io::Error::other)?,
+        }
+        self.topics = topics;
         Ok(())
     }
 }
@@ -159,7 +198,7 @@ pub(super) fn messages(
 
 /// Returns the counts of a session; empty ones if it was deleted meanwhile.
 fn counts(store: &SessionStore, position: &SessionPosition) -> AttendanceCounts {
-    let Ok(view) = store.get(position.id, &[]) else {
+    let Ok(view) = store.load(position.id) else {
         return AttendanceCounts::default();
     };
     let late = |status: PresenceStatus| status == PresenceStatus::Late;

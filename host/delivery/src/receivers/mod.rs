@@ -27,6 +27,13 @@ pub struct Receivers {
     pub(crate) brokers: Vec<MqttBroker>,
 }
 
+impl Receivers {
+    /// Returns true if there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.webhooks.is_empty() && self.brokers.is_empty()
+    }
+}
+
 /// Reason why a file of receivers cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

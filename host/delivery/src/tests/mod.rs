@@ -124,7 +124,7 @@ impl Sessions {
 
     /// Returns the numbers of all stored events by session.
     fn numbers(&self) -> BTreeMap<String, Vec<u64>> {
-        let positions = self.store.positions().into_iter();
+        let positions = self.store.positions().unwrap().into_iter();
         let numbers = |id| {
             let events = self.store.events_after(id, 0, 10_000).unwrap();
             events.iter().map(|event| event.id.number).collect()

@@ -11,8 +11,8 @@ use crate::receivers::EventFilter;
 use super::*;
 
 fn open_with(sessions: &Sessions, filter: EventFilter) -> Outbox {
-    let path = cursors(sessions);
-    Outbox::open(&path, Arc::clone(&sessions.store), filter, LIMITS).unwrap()
+    let store = Arc::clone(&sessions.store);
+    Outbox::open(sessions.path(), "desk", store, filter, LIMITS).unwrap()
 }
 
 fn open(sessions: &Sessions) -> Outbox {
@@ -101,7 +101,7 @@ fn deleted_session_leaves_no_cursor() {
         drain(&mut outbox, id);
     }
     sessions.store.delete(ids[0]).unwrap();
-    assert_eq!(outbox.sessions().len(), 2);
+    assert_eq!(outbox.sessions().unwrap().len(), 2);
     assert!(outbox.next_event(ids[0]).is_err());
     drop(outbox);
     sessions.store.delete(ids[1]).unwrap();
@@ -121,7 +121,7 @@ fn filter_skips_unwanted_events() {
     sessions.see(door, 200, &["a"]);
     sessions.note(door, 201);
     let mut outbox = open_with(&sessions, filter(&["arrived"], &["door"]));
-    let wanted = outbox.sessions();
+    let wanted = outbox.sessions().unwrap();
     assert_eq!((wanted.len(), wanted[0].id), (1, door));
     assert_eq!(drain(&mut outbox, door), ["arrived"]);
     assert_eq!(outbox.waiting(&wanted), 0);

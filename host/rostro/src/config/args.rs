@@ -53,6 +53,10 @@ pub(crate) struct ServeArgs {
     /// is dead.
     #[arg(long, env = "ROSTRO_LEASE", value_name = "SECONDS", value_parser = number::<f64>, allow_negative_numbers = true)]
     pub(super) lease: Option<f64>,
+    /// Address at which callers reach this node, for redirects to its sessions:
+    /// http://HOST:PORT or https://HOST:PORT
+    #[arg(long, env = "ROSTRO_ADVERTISE", value_name = "URL")]
+    pub(super) advertise: Option<Origin>,
     /// Start although settings of this node differ from those of other nodes
     ///
     /// For the time in which a setting is changed node by node. --lease must

@@ -384,6 +384,7 @@ impl ServeArgs {
                 lease: Duration::from_secs_f64(lease),
                 settings: NodeSettings::default(),
                 allows_different: this.allow_different,
+                address: this.advertise.map(|origin| origin.to_string()),
             },
             listen,
             gallery: this.gallery.unwrap_or_else(|| "embeddings_csvs".into()),

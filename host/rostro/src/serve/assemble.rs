@@ -28,6 +28,7 @@ use rostro_service::executor::Executor;
 use rostro_service::people::{People, ViewReport};
 use rostro_service::{ArchiveFolder, Service};
 use rostro_sessions::SessionStore;
+use rostro_sessions::shared::SharedSessions;
 
 use super::ServeError;
 use crate::allocator;
@@ -47,7 +48,7 @@ pub(super) fn assemble(
 ) -> Result<(Service, Arc<Deployment>, Executor), ServeError> {
     // One wait for both locks, because the process that holds one holds the other, too.
     let lock_scope = shutdown.scope(Instant::now() + config.wait_for_lock);
-    let (store, state) = open_store(config, &lock_scope, shutdown)?;
+    let (store, shared, state) = open_store(config, &lock_scope, shutdown)?;
     let archives = ArchiveFolder::new(state.folder().to_owned(), config.archive_bytes);
     let library = runtime::locate(config.onnxruntime.as_deref(), &config.runtime)?;
     let cores = Cores::new(config.machine.cores);
@@ -57,7 +58,7 @@ pub(super) fn assemble(
         .map_err(ServeError::Engine)?;
     let engine = engine.with_memory(config.guest_bytes);
     let state_folder = state.folder().to_owned();
-    let sessions = Arc::new(open_sessions(config, &state_folder)?);
+    let sessions = Arc::new(open_sessions(config, &state_folder, shared)?);
     let people = People::new(Arc::clone(&store), config.search, cores.clone());
     let people = Arc::new(people.with_sessions(Arc::clone(&sessions)));
     let builder = RevisionBuilder {
@@ -152,20 +153,23 @@ pub(super) fn assemble(
     ))
 }
 
+/// The people, the sessions in the database, and the locked state folder.
+type OpenedStore = (Arc<dyn Store>, Option<Arc<dyn SharedSessions>>, StateFolder);
+
 /// Opens the people, in the database if one is configured, otherwise in the folder, and the state
 /// folder. The folder of the people is locked first.
 fn open_store(
     config: &Config,
     lock_scope: &CancelScope,
     shutdown: &Shutdown,
-) -> Result<(Arc<dyn Store>, StateFolder), ServeError> {
+) -> Result<OpenedStore, ServeError> {
     let open_state = || StateFolder::open(&config.state, lock_scope, shutdown.clone());
     let Some(options) = &config.database else {
         let gallery = FolderStore::open_locked(&config.gallery, lock_scope)?;
         report_quarantined(gallery.files(), config);
         let state = open_state()?;
         let files = StateFiles::open(state.folder()).map_err(ServeError::Audit)?;
-        return Ok((Arc::new(gallery.with_state(files)), state));
+        return Ok((Arc::new(gallery.with_state(files)), None, state));
     };
     let files = CsvGallery::open_locked(&config.gallery, lock_scope)?;
     let state = open_state()?;
@@ -193,11 +197,20 @@ fn open_store(
         unsent: unsent.into(),
     };
     let store = PostgresStore::open_node(database, node, config.fleet.clone())?;
-    Ok((Arc::new(store), state))
+    let shared = store.sessions();
+    Ok((Arc::new(store), Some(shared), state))
 }
 
-/// Opens the sessions, and logs the damaged ones.
-fn open_sessions(config: &Config, state_folder: &Path) -> Result<SessionStore, ServeError> {
+/// Opens the sessions, and logs the damaged ones. Those of a database are used once this node has
+/// joined.
+fn open_sessions(
+    config: &Config,
+    state_folder: &Path,
+    shared: Option<Arc<dyn SharedSessions>>,
+) -> Result<SessionStore, ServeError> {
+    if let Some(shared) = shared {
+        return Ok(SessionStore::of_node(shared, config.sessions));
+    }
     let (sessions, damaged) = SessionStore::open(state_folder, config.sessions)?;
     for journal in damaged {
         tracing::error!("{journal}");

@@ -49,6 +49,12 @@ impl SessionChange {
         self.is_urgent
     }
 
+    /// Returns the records of people.
+    #[must_use]
+    pub fn people(&self) -> &[PersonPresence] {
+        &self.people
+    }
+
     /// Returns the new events.
     #[must_use]
     pub fn events(&self) -> &[SessionEvent] {

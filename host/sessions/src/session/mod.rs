@@ -6,6 +6,7 @@
 
 mod change;
 mod frame;
+mod state;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -23,6 +24,7 @@ use crate::rule::PresenceRule;
 
 pub use change::{FramePosition, SessionChange};
 pub use frame::{NamedPerson, ObservedFrame};
+pub use state::SessionState;
 pub use view::{Attendance, SessionSummary, SessionView, UncertainReason};
 
 /// What is fixed when a session is created.

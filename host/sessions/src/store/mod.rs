@@ -1,6 +1,8 @@
-//! Store of sessions in files: one journal for each session, in a folder of the state folder.
+//! Store of sessions: a journal for each, in a folder of the state folder, or rows of a database that
+//! nodes share. A node keeps the sessions that it has in memory.
 
 mod damaged;
+mod log;
 mod open;
 mod position;
 mod removals;
@@ -27,9 +29,11 @@ use crate::journal::Journal;
 use crate::presence::CorrectedStatus;
 use crate::rule::PresenceRule;
 use crate::session::{ObservedFrame, Session, SessionHead, SessionSummary, SessionView};
+use crate::shared::{SessionTerm, SessionWrite, SharedSessions};
 
+use log::SessionLog;
 use removals::RecentRemovals;
-use session::StoredSession;
+use session::{StoredSession, StoredState};
 
 pub use damaged::DamagedJournal;
 pub use position::SessionPosition;
@@ -49,6 +53,26 @@ pub struct SessionLimits {
     pub events: u64,
     /// Number of days for which a session is kept after its end, or else its last operation.
     pub keep_days: u32,
+}
+
+impl SessionLimits {
+    /// Checks the numbers of open sessions and of all sessions that an owner has, before one more is
+    /// created.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionStoreError`] names the limit.
+    pub fn check(&self, open: usize, kept: usize) -> Result<(), SessionStoreError> {
+        let limit = self.kept_per_owner;
+        if kept >= limit {
+            return Err(SessionStoreError::TooManyKept { limit });
+        }
+        let limit = self.open_per_owner;
+        if open >= limit {
+            return Err(SessionStoreError::TooManySessions { limit });
+        }
+        Ok(())
+    }
 }
 
 impl Default for SessionLimits {
@@ -88,11 +112,20 @@ pub struct CorrectionRequest {
     pub by: Option<String>,
 }
 
-/// Sessions in a folder that the caller has locked. All operations block on the disk, and operations
-/// on different sessions run in parallel.
+/// Where the sessions are stored.
+#[derive(Debug)]
+enum Place {
+    /// A folder that the caller has locked, with journals.
+    Folder(PathBuf),
+    /// A database. The store has the sessions of this node in memory.
+    Shared(Arc<dyn SharedSessions>),
+}
+
+/// Sessions of a host. All operations block on the disk or the database, and operations on different
+/// sessions run in parallel.
 #[derive(Debug)]
 pub struct SessionStore {
-    folder: PathBuf,
+    place: Place,
     limits: SessionLimits,
     sessions: RwLock<HashMap<SessionId, Arc<StoredSession>>>,
     /// Held while a session is created, so that the limit on open sessions is exact.
@@ -113,19 +146,12 @@ impl SessionStore {
         new: NewSession,
         now: Timestamp,
     ) -> Result<SessionSummary, SessionStoreError> {
-        let _creation = self.creation.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut own = self.all();
-        own.retain(|session| session.owner() == new.owner.as_deref());
-        let limit = self.limits.kept_per_owner;
-        if own.len() >= limit {
-            return Err(SessionStoreError::TooManyKept { limit });
-        }
-        let limit = self.limits.open_per_owner;
-        if own.iter().filter(|session| session.is_open()).count() >= limit {
-            return Err(SessionStoreError::TooManySessions { limit });
-        }
-        let id = SessionId::random()
-            .map_err(SessionStoreError::io("name a session in", &self.folder))?;
+        let _creation = self.lock_creation();
+        let id = SessionId::random().map_err(|cause| SessionStoreError::Io {
+            action: "name a session in",
+            path: self.folder().map(Path::to_owned).unwrap_or_default(),
+            cause,
+        })?;
         let head = SessionHead {
             id,
             stream: new.stream,
@@ -137,18 +163,39 @@ impl SessionStore {
         };
         let mut session = Session::new(head, self.limits.events);
         let start = session.start();
-        let path = journal_path(&self.folder, id);
-        let journal = Journal::create(&path, session.head(), &start)
-            .map_err(SessionStoreError::io("create the session", &path))?;
+        let log = match &self.place {
+            Place::Folder(folder) => {
+                self.check_limits(session.head().owner.as_deref())?;
+                let path = journal_path(folder, id);
+                let journal = Journal::create(&path, session.head(), &start)
+                    .map_err(SessionStoreError::io("create the session", &path))?;
+                SessionLog::Journal(journal)
+            }
+            Place::Shared(shared) => {
+                let term = shared.term().ok_or(SessionStoreError::NoLease)?;
+                let write = SessionWrite {
+                    term,
+                    id,
+                    state: &session.state_after(&start),
+                    change: &start,
+                };
+                shared.create(session.head(), write, self.limits)?;
+                SessionLog::Rows(Arc::clone(shared), term)
+            }
+        };
         session.apply(&start);
         let summary = session.summary();
-        let stored = StoredSession::new(session, journal, self.changes.clone());
-        self.sessions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, Arc::new(stored));
+        self.insert(session, log);
         self.changes.send_modify(|count| *count += 1);
         Ok(summary)
+    }
+
+    /// Checks the numbers of an owner's sessions. The caller has locked the creation.
+    fn check_limits(&self, owner: Option<&str>) -> Result<(), SessionStoreError> {
+        let mut own = self.all();
+        own.retain(|session| session.owner() == owner);
+        let open = own.iter().filter(|session| session.is_open()).count();
+        self.limits.check(open, own.len())
     }
 
     /// Returns a session. Members of its group that the session does not know are absent.
@@ -173,21 +220,38 @@ impl SessionStore {
         Ok(self.find(id)?.lock()?.session.summary())
     }
 
-    /// Returns the sessions of an owner, or else all, in the order of their creation.
-    #[must_use]
-    pub fn list(&self, owner: Option<&str>) -> Vec<SessionSummary> {
-        let mut sessions: Vec<SessionSummary> = self
-            .all()
-            .iter()
-            .filter(|session| owner.is_none() || session.owner() == owner)
-            .filter_map(|session| session.lock().ok())
-            .map(|stored| stored.session.summary())
-            .collect();
-        sessions.sort_by_key(|session| (session.created, session.id));
-        sessions
+    /// Returns a session as it is stored, whichever node has it.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not exist, or the database fails.
+    pub fn load(&self, id: SessionId) -> Result<SessionView, SessionStoreError> {
+        match &self.place {
+            Place::Folder(_) => self.get(id, &[]),
+            Place::Shared(shared) => Ok(shared.load(id, self.limits.events)?.view(&[])),
+        }
     }
 
-    /// Returns the numbers of open and of ended sessions.
+    /// Returns all sessions, those of other nodes too, in the order of their creation.
+    ///
+    /// # Errors
+    ///
+    /// If the database fails.
+    pub fn list(&self) -> Result<Vec<SessionSummary>, SessionStoreError> {
+        let mut sessions: Vec<SessionSummary> = match &self.place {
+            Place::Folder(_) => self
+                .all()
+                .iter()
+                .filter_map(|session| session.lock().ok())
+                .map(|stored| stored.session.summary())
+                .collect(),
+            Place::Shared(shared) => shared.summaries()?,
+        };
+        sessions.sort_by_key(|session| (session.created, session.id));
+        Ok(sessions)
+    }
+
+    /// Returns the numbers of open and of ended sessions that this node has.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         let all = self.all();
@@ -318,7 +382,8 @@ impl SessionStore {
             return Ok(Vec::new());
         };
         stored.write(&mut state, &change)?;
-        stored.compact(&mut state, &self.folder);
+        let StoredState { session, log, .. } = &mut *state;
+        log.compact(session);
         Ok(change.events)
     }
 
@@ -336,9 +401,17 @@ impl SessionStore {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&id);
         self.changes.send_modify(|count| *count += 1);
-        sync_folder(&self.folder)
-            .map(|_| ())
-            .map_err(SessionStoreError::io("sync", &self.folder))
+        self.sync()
+    }
+
+    /// Syncs the folder.
+    fn sync(&self) -> Result<(), SessionStoreError> {
+        let Some(folder) = self.folder() else {
+            return Ok(());
+        };
+        sync_folder(folder)
+            .map(drop)
+            .map_err(SessionStoreError::io("sync", folder))
     }
 
     /// Returns at most `most` events after the one with this number, in the order of their numbers.
@@ -357,10 +430,24 @@ impl SessionStore {
         if number >= state.session.last_event() {
             return Ok(Vec::new());
         }
-        state
-            .journal
-            .events_after(number, most)
-            .map_err(SessionStoreError::io("read", state.journal.path()))
+        state.log.events_after(id, number, most)
+    }
+
+    /// Returns events as [`SessionStore::events_after`], whichever node has the session.
+    ///
+    /// # Errors
+    ///
+    /// If the session does not exist, or its events cannot be read.
+    pub fn stored_events_after(
+        &self,
+        id: SessionId,
+        number: u64,
+        most: usize,
+    ) -> Result<Vec<SessionEvent>, SessionStoreError> {
+        match &self.place {
+            Place::Folder(_) => self.events_after(id, number, most),
+            Place::Shared(shared) => shared.events_after(id, number, most),
+        }
     }
 
     /// Subscribes to the number of a session's last event. The reader fetches the events by
@@ -388,13 +475,39 @@ impl SessionStore {
                 continue;
             };
             if let Some(change) = state.session.checkpoint() {
-                result = result.and(stored.write(&mut state, &change));
+                result = match stored.write(&mut state, &change) {
+                    // Another node counts on.
+                    Err(SessionStoreError::Moved(_)) => result,
+                    written => result.and(written),
+                };
             }
-            if state.journal.has_grown() {
-                stored.compact(&mut state, &self.folder);
+            if state.log.has_grown() {
+                let StoredState { session, log, .. } = &mut *state;
+                log.compact(session);
             }
         }
+        self.forget_unneeded();
         result
+    }
+
+    /// Forgets sessions that other nodes may have, and those that ended and that no request uses.
+    fn forget_unneeded(&self) {
+        let Place::Shared(shared) = &self.place else {
+            return;
+        };
+        // A lease that lapsed may be renewed.
+        let Some(term) = shared.term() else {
+            return;
+        };
+        let mut sessions = self
+            .sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|_, session| {
+            // A request has a clone, and a subscriber waits for its end.
+            let is_used = Arc::strong_count(session) > 1 || session.is_subscribed();
+            session.is_of(term) && (session.is_open() || is_used)
+        });
     }
 
     /// Removes a person from every session, durably: counts, corrections, and events about them or
@@ -412,14 +525,16 @@ impl SessionStore {
     ) -> Result<usize, SessionStoreError> {
         // Before the sessions, so that a frame after its session's turn is stripped.
         self.removals().add(person.clone(), Instant::now());
-        damaged::remove_mentioning(&self.folder, person)
-            .map_err(SessionStoreError::io("search", &self.folder))?;
+        if let Some(folder) = self.folder() {
+            damaged::remove_mentioning(folder, person)
+                .map_err(SessionStoreError::io("search", folder))?;
+        }
         let mut count = 0;
         for stored in self.all() {
             count += usize::from(stored.remove_person(person, now)?);
         }
         // Also if no session has the person any more: an earlier removal may have failed here.
-        sync_folder(&self.folder).map_err(SessionStoreError::io("sync", &self.folder))?;
+        self.sync()?;
         Ok(count)
     }
 
@@ -432,9 +547,14 @@ impl SessionStore {
     pub fn sweep(&self, now: Timestamp) -> Result<Vec<SessionId>, SessionStoreError> {
         let keep = SignedDuration::from_hours(24 * i64::from(self.limits.keep_days));
         let cutoff = now.checked_sub(keep).unwrap_or(Timestamp::MIN);
-        damaged::remove_before(&self.folder, cutoff)
-            .map_err(SessionStoreError::io("search", &self.folder))?;
-        let mut deleted = Vec::new();
+        let mut deleted = match &self.place {
+            Place::Folder(folder) => {
+                damaged::remove_before(folder, cutoff)
+                    .map_err(SessionStoreError::io("search", folder))?;
+                Vec::new()
+            }
+            Place::Shared(shared) => shared.sweep(cutoff)?,
+        };
         for stored in self.all() {
             let is_old = stored.lock().is_ok_and(|state| {
                 let session = &state.session;
@@ -443,8 +563,12 @@ impl SessionStore {
             if is_old {
                 match self.delete(stored.id()) {
                     Ok(()) => deleted.push(stored.id()),
-                    // A request deleted it meanwhile.
-                    Err(SessionStoreError::Unknown(_)) => {}
+                    // A request deleted it meanwhile, or another node has it.
+                    Err(
+                        SessionStoreError::Unknown(_)
+                        | SessionStoreError::Moved(_)
+                        | SessionStoreError::Elsewhere { .. },
+                    ) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -452,9 +576,64 @@ impl SessionStore {
         Ok(deleted)
     }
 
+    /// Returns a session that this node has. It takes one over from a node whose lease ended.
     fn find(&self, id: SessionId) -> Result<Arc<StoredSession>, SessionStoreError> {
-        let found = self.read().get(&id).cloned();
-        found.ok_or(SessionStoreError::Unknown(id))
+        let found = || self.read().get(&id).cloned();
+        let Place::Shared(shared) = &self.place else {
+            return found().ok_or(SessionStoreError::Unknown(id));
+        };
+        let term = shared.term().ok_or(SessionStoreError::NoLease)?;
+        let own = || found().filter(|session| session.is_of(term));
+        if let Some(session) = own() {
+            return Ok(session);
+        }
+        // One at a time, so that a session is not taken twice.
+        let _creation = self.lock_creation();
+        match own() {
+            Some(session) => Ok(session),
+            None => self.claim(shared, term, id),
+        }
+    }
+
+    /// Takes a session over. The caller has locked the creation.
+    fn claim(
+        &self,
+        shared: &Arc<dyn SharedSessions>,
+        term: SessionTerm,
+        id: SessionId,
+    ) -> Result<Arc<StoredSession>, SessionStoreError> {
+        let session = shared.claim(term, id, self.limits.events)?;
+        let log = SessionLog::Rows(Arc::clone(shared), term);
+        Ok(self.insert(session, log))
+    }
+
+    fn insert(&self, session: Session, log: SessionLog) -> Arc<StoredSession> {
+        let stored = Arc::new(StoredSession::new(session, log, self.changes.clone()));
+        self.sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(stored.id(), Arc::clone(&stored));
+        stored
+    }
+
+    /// Returns the sessions that nodes share; none in a folder.
+    #[must_use]
+    pub fn shared(&self) -> Option<&Arc<dyn SharedSessions>> {
+        match &self.place {
+            Place::Folder(_) => None,
+            Place::Shared(shared) => Some(shared),
+        }
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Folder(folder) => Some(folder),
+            Place::Shared(_) => None,
+        }
+    }
+
+    fn lock_creation(&self) -> MutexGuard<'_, ()> {
+        self.creation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns all sessions, so that no lock is held while they are used.

@@ -1,4 +1,4 @@
-//! Opens the folder of sessions.
+//! Opens the sessions of a folder or of a database.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,11 +11,13 @@ use tokio::sync::watch;
 use crate::error::SessionStoreError;
 use crate::ids::SessionId;
 use crate::journal::{self, JournalError};
+use crate::shared::SharedSessions;
 
+use super::log::SessionLog;
 use super::removals::RecentRemovals;
 use super::session::StoredSession;
 use super::{
-    DamagedJournal, SESSIONS, SessionLimits, SessionStore, create_private_folder, damaged,
+    DamagedJournal, Place, SESSIONS, SessionLimits, SessionStore, create_private_folder, damaged,
 };
 
 impl SessionStore {
@@ -50,7 +52,8 @@ impl SessionStore {
             }
             match journal::open(&path, id, limits.events) {
                 Ok((session, journal)) => {
-                    let stored = StoredSession::new(session, journal, changes.clone());
+                    let stored =
+                        StoredSession::new(session, SessionLog::Journal(journal), changes.clone());
                     sessions.insert(id, Arc::new(stored));
                 }
                 Err(JournalError::Io(cause)) => {
@@ -64,7 +67,7 @@ impl SessionStore {
         }
         damaged.sort_by(|a, b| a.from.cmp(&b.from));
         let store = Self {
-            folder,
+            place: Place::Folder(folder),
             limits,
             sessions: RwLock::new(sessions),
             creation: Mutex::new(()),
@@ -72,6 +75,20 @@ impl SessionStore {
             changes,
         };
         Ok((store, damaged))
+    }
+
+    /// Creates the store of a node that shares its sessions with others. It takes a session when a
+    /// request is about it.
+    #[must_use]
+    pub fn of_node(shared: Arc<dyn SharedSessions>, limits: SessionLimits) -> Self {
+        Self {
+            place: Place::Shared(shared),
+            limits,
+            sessions: RwLock::default(),
+            creation: Mutex::new(()),
+            removals: Mutex::new(RecentRemovals::default()),
+            changes: watch::Sender::new(0),
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use crate::error::SessionStoreError;
 use crate::ids::{SessionId, StreamName};
+use crate::session::SessionSummary;
 
 use super::SessionStore;
 
@@ -32,14 +34,35 @@ impl SessionStore {
         self.changes.subscribe()
     }
 
-    /// Returns the positions of all sessions, in no order. It waits for no session's disk.
-    #[must_use]
-    pub fn positions(&self) -> Vec<SessionPosition> {
+    /// Returns the positions of all sessions, those of other nodes too, in no order. In a folder it
+    /// waits for no session's disk.
+    ///
+    /// # Errors
+    ///
+    /// If the database fails.
+    pub fn positions(&self) -> Result<Vec<SessionPosition>, SessionStoreError> {
+        if let Some(shared) = self.shared() {
+            let sessions = shared.summaries()?.into_iter();
+            return Ok(sessions.map(SessionPosition::from).collect());
+        }
         let sessions = self.read();
-        sessions
+        Ok(sessions
             .values()
             .map(|session| session.position())
-            .collect()
+            .collect())
+    }
+}
+
+impl From<SessionSummary> for SessionPosition {
+    fn from(session: SessionSummary) -> Self {
+        Self {
+            id: session.id,
+            stream: session.stream,
+            group: session.group,
+            created: session.created,
+            is_open: session.ended.is_none(),
+            last_event: session.last_event,
+        }
     }
 }
 
@@ -86,7 +109,7 @@ mod tests {
         store.end(first.id, at(4)).unwrap();
         assert!(has_changed());
         let positions = || -> BTreeMap<String, (bool, u64)> {
-            let positions = store.positions().into_iter();
+            let positions = store.positions().unwrap().into_iter();
             let entry = |found: SessionPosition| {
                 (found.stream.to_string(), (found.is_open, found.last_event))
             };

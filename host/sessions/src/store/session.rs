@@ -1,20 +1,19 @@
 //! A stored session: its state, its journal and its subscribers.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use rostro_common::fs::durable::sync_folder;
 use rostro_common::ids::PersonId;
 use tokio::sync::watch;
 
 use crate::error::SessionStoreError;
 use crate::ids::{SessionId, StreamName};
-use crate::journal::Journal;
 use crate::session::{Session, SessionChange};
+use crate::shared::SessionTerm;
 
 use super::SessionPosition;
+use super::log::SessionLog;
 
 /// A session of the store.
 #[derive(Debug)]
@@ -22,6 +21,10 @@ pub(super) struct StoredSession {
     id: SessionId,
     owner: Option<String>,
     is_open: AtomicBool,
+    /// Lease under which this node has the session; none in a folder.
+    term: Option<SessionTerm>,
+    /// True after another node took the session over, or a write failed that may have taken effect.
+    is_lost: AtomicBool,
     state: Mutex<StoredState>,
     /// Number of the last event, for subscribers.
     last_event: watch::Sender<u64>,
@@ -36,12 +39,12 @@ pub(super) struct StoredSession {
 #[derive(Debug)]
 pub(super) struct StoredState {
     pub(super) session: Session,
-    pub(super) journal: Journal,
+    pub(super) log: SessionLog,
     is_deleted: bool,
 }
 
 impl StoredSession {
-    pub(super) fn new(session: Session, journal: Journal, changes: watch::Sender<u64>) -> Self {
+    pub(super) fn new(session: Session, log: SessionLog, changes: watch::Sender<u64>) -> Self {
         let head = session.head();
         Self {
             id: head.id,
@@ -51,10 +54,12 @@ impl StoredSession {
             created: head.created,
             changes,
             is_open: AtomicBool::new(session.ended().is_none()),
+            term: log.term(),
+            is_lost: AtomicBool::new(false),
             last_event: watch::Sender::new(session.last_event()),
             state: Mutex::new(StoredState {
                 session,
-                journal,
+                log,
                 is_deleted: false,
             }),
         }
@@ -74,6 +79,11 @@ impl StoredSession {
         self.is_open.load(Ordering::Relaxed)
     }
 
+    /// Returns true if this node has the session under a lease.
+    pub(super) fn is_of(&self, term: SessionTerm) -> bool {
+        self.term == Some(term) && !self.is_lost.load(Ordering::Relaxed)
+    }
+
     /// Returns the position of the last event. It takes no lock, as [`StoredSession::is_open`].
     pub(super) fn position(&self) -> SessionPosition {
         SessionPosition {
@@ -90,11 +100,14 @@ impl StoredSession {
     ///
     /// # Errors
     ///
-    /// If the session was deleted after it was found.
+    /// If the session was deleted or lost after it was found.
     pub(super) fn lock(&self) -> Result<MutexGuard<'_, StoredState>, SessionStoreError> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.is_deleted {
-            true => Err(SessionStoreError::Unknown(self.id)),
+        if state.is_deleted {
+            return Err(SessionStoreError::Unknown(self.id));
+        }
+        match self.is_lost.load(Ordering::Relaxed) {
+            true => Err(SessionStoreError::Moved(self.id)),
             false => Ok(state),
         }
     }
@@ -110,31 +123,24 @@ impl StoredSession {
         change: &SessionChange,
     ) -> Result<(), SessionStoreError> {
         if change.is_urgent() {
-            state
-                .journal
-                .append(change)
-                .map_err(SessionStoreError::io("write", state.journal.path()))?;
+            let written = state.log.append(&state.session, change);
+            // A write that failed may have been committed. The session is read anew then.
+            if let Err(SessionStoreError::Database { .. }) = written {
+                self.is_lost.store(true, Ordering::Relaxed);
+            }
+            self.keep(written)?;
         }
         state.session.apply(change);
         self.publish(&state.session);
         Ok(())
     }
 
-    /// Rewrites the journal with the events and the last counts alone. Failures are logged, because
-    /// the old journal has the same content.
-    pub(super) fn compact(&self, state: &mut StoredState, folder: &Path) {
-        let StoredState {
-            session, journal, ..
-        } = state;
-        let compacted = journal
-            .rewrite(session.head(), &session.snapshot(), |_| false)
-            .and_then(|()| sync_folder(folder));
-        if let Err(error) = compacted {
-            tracing::warn!(
-                "cannot shorten the session {}: {error}; its file stays longer than it needs to be",
-                journal.path().display()
-            );
+    /// Returns a result after it was looked at for a loss of the session.
+    fn keep<T>(&self, result: Result<T, SessionStoreError>) -> Result<T, SessionStoreError> {
+        if let Err(SessionStoreError::Moved(_)) = result {
+            self.is_lost.store(true, Ordering::Relaxed);
         }
+        result
     }
 
     /// Removes a person. Returns true if the session had them. The caller syncs the folder.
@@ -150,42 +156,36 @@ impl StoredSession {
         let Ok(mut state) = self.lock() else {
             return Ok(false);
         };
-        let StoredState {
-            session, journal, ..
-        } = &mut *state;
-        journal
-            .trim()
-            .map_err(SessionStoreError::io("repair", journal.path()))?;
-        let has_person = session.has_person(person)
-            || session.has_policy_events()
-                && journal
-                    .mentions(person)
-                    .map_err(SessionStoreError::io("search", journal.path()))?;
-        if has_person {
-            let (without, change) = session.without(person, now);
-            journal
-                .rewrite(without.head(), &change, |kind| kind.mentions(person))
-                .map_err(SessionStoreError::io("rewrite", journal.path()))?;
-            *session = without;
-            self.publish(session);
-        }
-        Ok(has_person)
+        let StoredState { session, log, .. } = &mut *state;
+        let without = match self.keep(log.remove_person(session, person, now)) {
+            // The node that has the session now removes the person there.
+            Err(SessionStoreError::Moved(_)) => return Ok(false),
+            without => without?,
+        };
+        let Some(without) = without else {
+            return Ok(false);
+        };
+        *session = without;
+        self.publish(session);
+        Ok(true)
     }
 
-    /// Removes the journal. The caller syncs the folder.
+    /// Deletes the session. The caller syncs the folder of a journal.
     ///
     /// # Errors
     ///
     /// If the session was deleted before, or the disk fails.
     pub(super) fn delete(&self) -> Result<(), SessionStoreError> {
         let mut state = self.lock()?;
-        state
-            .journal
-            .remove()
-            .map_err(SessionStoreError::io("delete", state.journal.path()))?;
+        self.keep(state.log.delete(self.id))?;
         state.is_deleted = true;
         self.is_open.store(false, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Returns true if a subscriber waits for events.
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.last_event.receiver_count() > 0
     }
 
     /// Subscribes to the number of the last event.

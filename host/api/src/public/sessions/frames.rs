@@ -1,5 +1,6 @@
 //! `POST /v1/sessions/{id}/frames`: frames of a session.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
@@ -18,7 +19,7 @@ use crate::auth::api_keys::SessionCaller;
 use crate::error::ApiError;
 use crate::public::openapi::{AuthErrors, BodyErrors, Image, SessionFrameErrors, SessionFrameForm};
 use crate::public::recognize::FrameAnswer;
-use crate::public::responses::{PipelineHeader, StaleHeader};
+use crate::public::responses::{PipelineHeader, StaleHeader, run_blocking};
 use crate::request::extract::PathParams;
 use crate::request::form::{Form, FormFields};
 use crate::request::frame::{self, FrameRequest};
@@ -105,6 +106,11 @@ pub(in crate::public) async fn take(
     let session = parse_session(&session)?;
     let mut place = FramePlace::of_query(upload.uri())?;
     let mut options = FrameOptions::of_query(upload.uri())?;
+    // Before the body, which another node would need as well.
+    if !app.service.sessions().is_open(session) {
+        let service = Arc::clone(&app.service);
+        run_blocking(move || service.find_session(session).map_err(ApiError::of_session)).await?;
+    }
     let Received {
         content: FrameRequest { image, form },
         context,

@@ -156,7 +156,11 @@ pub(super) async fn list(
 ) -> Result<Json<SessionsAnswer>, ApiError> {
     let limit = limit(query.limit)?;
     let cursor = query.cursor.as_deref().map(parse_cursor).transpose()?;
-    let mut sessions = run_blocking(move || Ok(app.service.sessions().list(None))).await?;
+    let listed = run_blocking(move || {
+        let sessions = app.service.sessions().list();
+        sessions.map_err(|error| ApiError::of_session(error.into()))
+    });
+    let mut sessions = listed.await?;
     sessions.reverse();
     if let Some(cursor) = cursor {
         let position = sessions.iter().position(|session| session.id == cursor);

@@ -1,0 +1,233 @@
+//! Sessions in a database, which all nodes share.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `rows` | statements on rows of sessions |
+//! | `delivery` | which node delivers events, and what receivers got |
+//!
+//! A session belongs to a lease. Each write compares it, so that a node whose lease was expelled
+//! cannot write a session that another one took over.
+
+mod delivery;
+mod rows;
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use deadpool_postgres::{Object, Transaction};
+use jiff::Timestamp;
+use rostro_common::ids::PersonId;
+use rostro_sessions::shared::{SessionTerm, SessionWrite, SharedSessions};
+use rostro_sessions::{
+    Session, SessionEvent, SessionHead, SessionId, SessionLimits, SessionStoreError, SessionSummary,
+};
+
+use crate::connection::{Database, DatabaseError, StatementKind};
+use crate::fleet::Fleet;
+
+pub(crate) use rows::remove_mentions;
+
+/// Sessions of the nodes that share a database.
+pub(crate) struct PostgresSessions {
+    database: Database,
+    fleet: Arc<Fleet>,
+}
+
+/// Reason why an operation failed.
+#[derive(Debug)]
+enum Failure {
+    /// The database failed.
+    Database(DatabaseError),
+    /// The operation is refused.
+    Refused(SessionStoreError),
+}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl From<SessionStoreError> for Failure {
+    fn from(error: SessionStoreError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Failure> for SessionStoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(error) => error,
+            Failure::Database(error) => Self::Database {
+                is_transient: error.is_transient(),
+                cause: Box::new(error),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for PostgresSessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresSessions").finish_non_exhaustive()
+    }
+}
+
+impl PostgresSessions {
+    pub(crate) fn new(database: Database, fleet: Arc<Fleet>) -> Self {
+        Self { database, fleet }
+    }
+
+    /// Runs a change in a transaction.
+    fn change<T>(
+        &self,
+        change: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, Failure>,
+    ) -> Result<T, SessionStoreError> {
+        self.database.count(StatementKind::Session);
+        let done = self.database.wait(async {
+            let mut client = self.database.client().await?;
+            let transaction = client.transaction().await?;
+            let result = change(&transaction).await?;
+            transaction.commit().await?;
+            Ok::<_, Failure>(result)
+        });
+        Ok(done?)
+    }
+
+    /// Runs a query.
+    fn read<T>(
+        &self,
+        read: impl AsyncFnOnce(&Object) -> Result<T, Failure>,
+    ) -> Result<T, SessionStoreError> {
+        self.database.count(StatementKind::Session);
+        let done = self.database.wait(async {
+            let client = self.database.client().await?;
+            read(&client).await
+        });
+        Ok(done?)
+    }
+}
+
+impl SharedSessions for PostgresSessions {
+    fn term(&self) -> Option<SessionTerm> {
+        self.fleet.own_lease().map(SessionTerm)
+    }
+
+    fn create(
+        &self,
+        head: &SessionHead,
+        write: SessionWrite<'_>,
+        limits: SessionLimits,
+    ) -> Result<(), SessionStoreError> {
+        self.change(async |transaction| {
+            rows::check_limits(transaction, head.owner.as_deref(), limits).await?;
+            rows::hold_lease(transaction, write.term, write.id).await?;
+            rows::insert(transaction, head, write).await?;
+            rows::write_change(transaction, write).await
+        })
+    }
+
+    fn claim(
+        &self,
+        term: SessionTerm,
+        id: SessionId,
+        max_events: u64,
+    ) -> Result<Session, SessionStoreError> {
+        self.change(async |transaction| {
+            rows::hold_lease(transaction, term, id).await?;
+            rows::claim(transaction, term, id).await?;
+            rows::load(transaction, id, max_events).await
+        })
+    }
+
+    fn write(&self, write: SessionWrite<'_>) -> Result<(), SessionStoreError> {
+        self.change(async |transaction| {
+            rows::hold_lease(transaction, write.term, write.id).await?;
+            rows::update(transaction, write).await?;
+            if write.change.events().iter().any(rows::is_of_policy) {
+                let applied = self.fleet.position().get();
+                let applied = applied.ok_or(SessionStoreError::Deleting)?;
+                rows::check_deletions(transaction, &applied).await?;
+            }
+            rows::write_change(transaction, write).await
+        })
+    }
+
+    fn remove_person(
+        &self,
+        write: SessionWrite<'_>,
+        person: &PersonId,
+    ) -> Result<(), SessionStoreError> {
+        self.change(async |transaction| {
+            rows::hold_lease(transaction, write.term, write.id).await?;
+            rows::update(transaction, write).await?;
+            rows::remove_person(transaction, write.id, person).await?;
+            rows::write_change(transaction, write).await
+        })
+    }
+
+    fn delete(&self, term: SessionTerm, id: SessionId) -> Result<(), SessionStoreError> {
+        self.read(async |client| rows::delete(client, term, id).await)
+    }
+
+    fn sweep(&self, cutoff: Timestamp) -> Result<Vec<SessionId>, SessionStoreError> {
+        self.read(async |client| rows::sweep(client, cutoff).await)
+    }
+
+    fn load(&self, id: SessionId, max_events: u64) -> Result<Session, SessionStoreError> {
+        self.read(async |client| rows::load(client, id, max_events).await)
+    }
+
+    fn events_after(
+        &self,
+        id: SessionId,
+        number: u64,
+        most: usize,
+    ) -> Result<Vec<SessionEvent>, SessionStoreError> {
+        self.read(async |client| rows::events_after(client, id, number, most).await)
+    }
+
+    fn summaries(&self) -> Result<Vec<SessionSummary>, SessionStoreError> {
+        self.read(async |client| rows::summaries(client).await)
+    }
+
+    fn delivers(&self) -> Result<bool, SessionStoreError> {
+        let Some(term) = self.term() else {
+            return Ok(false);
+        };
+        self.read(async |client| delivery::take(client, term).await)
+    }
+
+    fn cursors(
+        &self,
+        receiver: &str,
+    ) -> Result<Option<HashMap<SessionId, u64>>, SessionStoreError> {
+        self.read(async |client| delivery::cursors(client, receiver).await)
+    }
+
+    fn set_cursors(
+        &self,
+        receiver: &str,
+        cursors: &HashMap<SessionId, u64>,
+    ) -> Result<(), SessionStoreError> {
+        self.change(async |transaction| delivery::set_cursors(transaction, receiver, cursors).await)
+    }
+
+    fn topics(&self, receiver: &str) -> Result<BTreeSet<String>, SessionStoreError> {
+        self.read(async |client| delivery::topics(client, receiver).await)
+    }
+
+    fn set_topics(
+        &self,
+        receiver: &str,
+        topics: &BTreeSet<String>,
+    ) -> Result<(), SessionStoreError> {
+        self.read(async |client| delivery::set_topics(client, receiver, topics).await)
+    }
+}
