@@ -69,6 +69,7 @@ mod rolling_upgrade;
 mod scaffolds;
 mod sessions;
 mod shared_revisions;
+mod shared_sessions;
 mod staging;
 mod start;
 mod stopping;

@@ -24,7 +24,7 @@ use crate::harness::{Client, Options, Server, holds_within, output_of, shared};
 const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// Secret of the webhook.
-const SECRET: &str = "a secret of more than twenty characters";
+pub(crate) const SECRET: &str = "a secret of more than twenty characters";
 
 /// Columns and rows of people in a frame.
 const GRID: (u32, u32) = (6, 5);
@@ -80,14 +80,14 @@ fn video(folder: &Path, name: &str, frame: &RgbImage) -> PathBuf {
 }
 
 /// Receiver of a webhook that fails half of the time.
-struct Receiver {
-    url: String,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
     /// Bodies that it confirmed, in their order, and the number of refused ones.
     received: Arc<Mutex<(Vec<Value>, usize)>>,
 }
 
 impl Receiver {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/events", listener.local_addr().unwrap());
         let received = Arc::new(Mutex::new((Vec::new(), 0)));
@@ -103,7 +103,7 @@ impl Receiver {
         Self { url, received }
     }
 
-    fn received(&self) -> Vec<Value> {
+    pub(crate) fn received(&self) -> Vec<Value> {
         self.received.lock().unwrap().0.clone()
     }
 }

@@ -19,7 +19,7 @@ const KEY: &str = "0123456789abcdef";
 const PROXY: &str = "127.0.0.3";
 
 /// Running nginx, which is stopped on drop.
-struct Nginx {
+pub(crate) struct Nginx {
     child: Child,
     port: u16,
     _folder: TempDir,
@@ -34,7 +34,7 @@ impl Drop for Nginx {
 
 impl Nginx {
     /// Starts nginx. `http` returns the content of `http { … }` for a port and a folder.
-    fn start(http: impl Fn(u16, &Path) -> String) -> Self {
+    pub(crate) fn start(http: impl Fn(u16, &Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -87,7 +87,7 @@ impl Nginx {
         })
     }
 
-    fn origin(&self) -> String {
+    pub(crate) fn origin(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 }

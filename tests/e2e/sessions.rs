@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use tempfile::TempDir;
 use ureq::http::Method;
 
 use crate::harness::{
-    Answer, BOUNDARY, Client, Options, Server, drawn, eventually, file, multipart, text,
+    Answer, BOUNDARY, Client, Options, Server, component, drawn, eventually, file, multipart, text,
 };
+use crate::operator::{again, bytes};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const CAMERA: (&str, &str) = ("authorization", "Bearer camera-0123456789");
@@ -22,6 +24,9 @@ const KEYS: &str = "camera:recognise:camera-0123456789\nyard:recognise:yard-0123
 
 /// Waiting time for an event of a stream.
 const EVENT: Duration = Duration::from_secs(20);
+
+/// Number of activations under load.
+const SWAPS: usize = 24;
 
 /// A service with a session, and the folders that outlive it.
 struct Setup {
@@ -81,7 +86,7 @@ impl Setup {
     }
 }
 
-fn told(event: &Value) -> String {
+pub(crate) fn told(event: &Value) -> String {
     let kind = event["kind"].as_str().unwrap();
     match event["person"].as_str() {
         Some(person) => format!("{kind} {person}"),
@@ -110,7 +115,12 @@ fn send(server: &Server, method: Method, key: &[(&str, &str)], path: &str, body:
     ask(server, method, &headers, path, body.to_string().as_bytes())
 }
 
-fn create(server: &Server, key: &[(&str, &str)], group: Option<&str>, rule: &Value) -> String {
+pub(crate) fn create(
+    server: &Server,
+    key: &[(&str, &str)],
+    group: Option<&str>,
+    rule: &Value,
+) -> String {
     let body = json!({ "stream": "room-1", "group": group, "rule": rule });
     let answer = send(server, Method::POST, key, "/v1/sessions", &body);
     assert_eq!(answer.status, 201, "{}", answer.json);
@@ -124,7 +134,7 @@ fn frame(server: &Server, key: &[(&str, &str)], id: &str, picture: &str, query: 
 }
 
 /// Returns the ids of a list of a session.
-fn ids(view: &Value, list: &str) -> Vec<String> {
+pub(crate) fn ids(view: &Value, list: &str) -> Vec<String> {
     let people = view[list].as_array().unwrap().iter();
     people
         .map(|person| person["id"].as_str().unwrap().to_owned())
@@ -132,7 +142,7 @@ fn ids(view: &Value, list: &str) -> Vec<String> {
 }
 
 /// Events of a stream, as they arrive.
-fn subscribe(server: &Server, id: &str, last: Option<&str>) -> Receiver<Value> {
+pub(crate) fn subscribe(server: &Server, id: &str, last: Option<&str>) -> Receiver<Value> {
     let (sender, events) = mpsc::channel();
     let mut request = ureq::get(format!("{}/v1/sessions/{id}/events", server.url))
         .header("accept", "text/event-stream");
@@ -526,4 +536,76 @@ fn stop_ends_event_streams() {
     eventually("the end of the stream", || {
         matches!(stream.try_recv(), Err(mpsc::TryRecvError::Disconnected))
     });
+}
+
+/// Feeds a session and corrects its attendance until the flag is set. Returns the ids of the events
+/// that were answered, in their order.
+fn feed(url: &str, id: &str, is_over: &AtomicBool) -> Vec<String> {
+    let client = Client::new(url);
+    let mut answered = Vec::new();
+    let pictures = ["alice-probe.png", "bob-probe.png", "group.png"].map(drawn);
+    for (seq, picture) in (1..).zip(pictures.iter().cycle()) {
+        if is_over.load(Ordering::SeqCst) {
+            break;
+        }
+        let path = format!("/v1/sessions/{id}/frames?seq={seq}");
+        let image = [("content-type", "image/png")];
+        let answer = client.send(Method::POST, &path, &image, picture).unwrap();
+        let events = answer.ok()["session"]["events"].clone();
+        let status = ["present", "late", "absent"][seq % 3];
+        let body = json!({ "person": "alice", "status": status }).to_string();
+        let path = format!("/v1/sessions/{id}");
+        let corrected = client.send(Method::PATCH, &path, &[JSON], body.as_bytes());
+        let corrected = corrected.unwrap().ok()["events"].clone();
+        for event in [events, corrected]
+            .iter()
+            .flat_map(|list| list.as_array().unwrap())
+        {
+            answered.push(event["id"].as_str().unwrap().to_owned());
+        }
+    }
+    answered
+}
+
+/// Revisions swap under sessions with frames: no event is lost, none comes twice.
+#[test]
+fn swaps_lose_no_event() {
+    let setup = Setup::new(&["alice", "bob"], &json!({ "seen": 1 }));
+    let server = &setup.server;
+    let first = server.active();
+    let second = server.staged(&again(&bytes(component("insightface")), 1), "");
+    let sessions: Vec<String> = (0..4)
+        .map(|_| create(server, &[], None, &json!({ "seen": 1 })))
+        .collect();
+    let streams: Vec<_> = sessions
+        .iter()
+        .map(|id| subscribe(server, id, None))
+        .collect();
+    let is_over = AtomicBool::new(false);
+    let answered: Vec<Vec<String>> = std::thread::scope(|scope| {
+        let feeds: Vec<_> = sessions
+            .iter()
+            .map(|id| scope.spawn(|| feed(&server.url, id, &is_over)))
+            .collect();
+        for id in [&second, &first].into_iter().cycle().take(SWAPS) {
+            std::thread::sleep(Duration::from_millis(300));
+            server.activate(id);
+        }
+        is_over.store(true, Ordering::SeqCst);
+        feeds.into_iter().map(|feed| feed.join().unwrap()).collect()
+    });
+    for ((id, answered), stream) in sessions.iter().zip(answered).zip(streams) {
+        assert!(answered.len() > SWAPS, "{} events", answered.len());
+        let path = format!("/v1/sessions/{id}/events?after=1&limit=1000");
+        let page = get(server, &[], &path).ok();
+        let ids = |event: &Value| event["id"].as_str().unwrap().to_owned();
+        let stored: Vec<String> = page["events"].as_array().unwrap().iter().map(ids).collect();
+        assert_eq!(stored, answered);
+        let streamed: Vec<String> = (0..=answered.len())
+            .map(|_| ids(&stream.recv_timeout(EVENT).unwrap()))
+            .skip(1)
+            .collect();
+        assert_eq!(streamed, answered);
+        assert!(stream.try_recv().is_err());
+    }
 }

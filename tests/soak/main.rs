@@ -1,6 +1,7 @@
 //! Soak test: `cargo xtask soak` loads a server with the requests of clients and operators for a
 //! long time. It fails if a request fails, a resource grows, or people are lost. `cargo xtask soak
 //! fleet` loads three nodes on one database under faults, or with `--outage` without the database.
+//! `cargo xtask soak sessions` loads one with the frames of 48 cameras.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,6 +22,7 @@ mod monitor;
 mod people;
 #[path = "../e2e/postgres.rs"]
 mod postgres;
+mod sessions;
 mod stats;
 
 use std::fs;
@@ -72,6 +74,8 @@ enum Target {
     Service,
     /// Three nodes on one PostgreSQL with a standby, under faults
     Fleet,
+    /// One service with the frames of 48 sessions; needs photos of people
+    Sessions,
 }
 
 fn minutes(text: &str) -> Result<f64, String> {
@@ -92,7 +96,10 @@ fn main() -> Result<()> {
     fs::create_dir_all(&folder)?;
     match (args.target, args.outage) {
         (Target::Service, None) => service(&args, &folder),
-        (Target::Service, Some(_)) => bail!("cannot take a database away: --outage needs `fleet`"),
+        (Target::Service | Target::Sessions, Some(_)) => {
+            bail!("cannot take a database away: --outage needs `fleet`")
+        }
+        (Target::Sessions, None) => sessions::run(&args, &folder),
         (Target::Fleet, Some(seconds)) => fleet::run_outage(&args, seconds, &folder),
         (Target::Fleet, None) => fleet::run(&args, &folder),
     }

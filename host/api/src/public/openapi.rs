@@ -66,7 +66,8 @@ impl Modify for ApiKeySecurity {
 
 /// Description of each error status. The `code` in an answer names the exact error.
 #[rustfmt::skip]
-const ERRORS: [(u16, &str); 13] = [
+const ERRORS: [(u16, &str); 14] = [
+    (307, "Another node of the fleet has the session; `location` has its address."),
     (400, "The request is not valid: a parameter, the path, the body, or an image in it."),
     (401, "A key is needed."),
     (403, "The key lacks the scope, or the service has no keys."),
@@ -134,8 +135,10 @@ error_groups! {
     LeaseErrors: [503];
     /// Errors of a path that names a person or group.
     NotFoundErrors: [404];
+    /// Errors of a path that names a session, which another node may have.
+    SessionErrors: [307, 404, 503];
     /// Errors of a frame of a session, besides those of a body.
-    SessionFrameErrors: [404, 409, 410, 507];
+    SessionFrameErrors: [307, 404, 409, 410, 507];
 }
 
 /// Image as the body itself: JPEG, PNG, WebP, BMP, GIF or TIFF.

@@ -27,8 +27,8 @@ use rostro_service::deployment::{Configured, Deployment, OpenError, RevisionBuil
 use rostro_service::executor::Executor;
 use rostro_service::people::{People, ViewReport};
 use rostro_service::{ArchiveFolder, Service};
-use rostro_sessions::SessionStore;
 use rostro_sessions::shared::SharedSessions;
+use rostro_sessions::{SESSIONS, SessionStore};
 
 use super::ServeError;
 use crate::allocator;
@@ -209,6 +209,13 @@ fn open_sessions(
     shared: Option<Arc<dyn SharedSessions>>,
 ) -> Result<SessionStore, ServeError> {
     if let Some(shared) = shared {
+        let folder = state_folder.join(SESSIONS);
+        if folder.is_dir() {
+            tracing::warn!(
+                "sessions are in the database; those in {} are not used, and deletions of people do not reach them: remove the folder",
+                folder.display()
+            );
+        }
         return Ok(SessionStore::of_node(shared, config.sessions));
     }
     let (sessions, damaged) = SessionStore::open(state_folder, config.sessions)?;

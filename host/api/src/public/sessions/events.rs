@@ -21,7 +21,7 @@ use rostro_service::{Service, Subscription};
 use super::answers::EventSchema;
 use super::{limit, parse_session};
 use crate::error::ApiError;
-use crate::public::openapi::{AuthErrors, LeaseErrors, NoBodyErrors, NotFoundErrors};
+use crate::public::openapi::{AuthErrors, NoBodyErrors, SessionErrors};
 use crate::public::responses::run_blocking;
 use crate::request::extract::{PathParams, QueryParams};
 use crate::state::App;
@@ -79,7 +79,7 @@ pub(super) struct EventsAnswer {
                 (String = "text/event-stream")
             )
         ),
-        AuthErrors, NotFoundErrors, NoBodyErrors, LeaseErrors
+        AuthErrors, SessionErrors, NoBodyErrors
     )
 )]
 pub(in crate::public) async fn list(

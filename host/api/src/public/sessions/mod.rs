@@ -18,7 +18,7 @@ use rostro_service::types::{
 
 use self::answers::EventSchema;
 use super::openapi::{
-    AuthErrors, BodyErrors, LeaseErrors, NoBodyErrors, NotFoundErrors, WriteErrors,
+    AuthErrors, BodyErrors, NoBodyErrors, NotFoundErrors, SessionErrors, WriteErrors,
 };
 use super::responses::{parse_person, run_blocking};
 use crate::auth::api_keys::SessionCaller;
@@ -199,7 +199,7 @@ pub(super) async fn list(
     params(("id" = String, Path, description = "The session's id")),
     responses(
         (status = 200, description = "The session with its people", body = SessionView),
-        AuthErrors, NotFoundErrors, NoBodyErrors, LeaseErrors
+        AuthErrors, SessionErrors, NoBodyErrors
     )
 )]
 pub(super) async fn show(
@@ -221,7 +221,7 @@ pub(super) async fn show(
     request_body = CorrectAttendance,
     responses(
         (status = 200, description = "The event of the correction", body = CorrectedAnswer),
-        AuthErrors, NotFoundErrors, BodyErrors, WriteErrors
+        AuthErrors, SessionErrors, BodyErrors, WriteErrors
     )
 )]
 pub(super) async fn correct(
@@ -255,7 +255,7 @@ pub(super) async fn correct(
     params(("id" = String, Path, description = "The session's id"), EndQuery),
     responses(
         (status = 200, description = "The session at its end, without its people", body = SessionSummary),
-        AuthErrors, NotFoundErrors, NoBodyErrors, WriteErrors
+        AuthErrors, SessionErrors, NoBodyErrors, WriteErrors
     )
 )]
 pub(super) async fn end(
@@ -301,7 +301,7 @@ pub(super) async fn end(
             body = String,
             content_type = "text/csv"
         ),
-        AuthErrors, NotFoundErrors, NoBodyErrors, LeaseErrors
+        AuthErrors, SessionErrors, NoBodyErrors
     )
 )]
 pub(super) async fn attendance(
