@@ -6,8 +6,13 @@
 //! each person one track, with the rule's threshold and margin to rivals.
 //!
 //! One embedding names only a person who is clear: 0.1 above the threshold. Each further one takes a
-//! fifth from that margin, because strangers resemble people in single frames. A name that was given
-//! is held until the mean falls to 0.05 under the threshold.
+//! fifth from that margin, because strangers resemble people in single frames.
+//!
+//! A person who leads the next one by less than 0.2 needs the missing lead in addition, up to 0.1,
+//! after any number of votes. A stranger who is a person's double in every frame resembles others,
+//! too, and a mean does not fade: without the lead, the wrong name would last as long as the track.
+//!
+//! A name that was given is held until the mean falls to 0.05 under the threshold.
 //!
 //! A mean is used instead of a count of winners, because a count of frames that all narrowly miss
 //! the threshold says less than they do.
@@ -31,6 +36,10 @@ const SETTLED: u8 = 6;
 
 /// The similarity that a name has in addition once it was given.
 const HELD: f32 = 0.05;
+
+/// The lead over the next person of a track, in mean similarity, from which no margin is added. In the
+/// streams of `docs/performance.md` it separates strangers from people whose mean is as low.
+const CLEAR_LEAD: f32 = 0.2;
 
 /// The difference in similarity under which two people of a track are tied.
 const TIE: f32 = 0.001;
@@ -132,9 +141,9 @@ impl Votes {
     /// last embedding. The confidence is the mean similarity, at least 0.
     ///
     /// Unknown faces have one of the codes of [`assigned`](crate::policy::assigned), or
-    /// `unconfirmed`: there are too few votes for a name, or for a stranger, which takes two. A tie
-    /// is `ambiguous`. A name is held through frames without fresh embeddings, as long as the person
-    /// is a candidate.
+    /// `unconfirmed`: there are too few votes for a name, or for a stranger, which takes two. A tie,
+    /// or too small a lead, is `ambiguous`. A name is held through frames without fresh embeddings, as
+    /// long as the person is a candidate.
     pub fn decide(&mut self, time_ms: u64, rule: Rule, ballots: &[Ballot<'_>]) -> Vec<Decision> {
         self.wait(time_ms);
         let mut tallies: Vec<Tally> = ballots
@@ -198,7 +207,9 @@ struct Standing<'a> {
     person: u64,
     /// Mean similarity.
     mean: f32,
-    /// Mean similarity by which the track is assigned: less after few votes, more for its name.
+    /// The mean, less after few votes, and more for the track's name.
+    by_votes: f32,
+    /// The similarity by which the track is assigned: `by_votes` without what lacks of a lead.
     effective: f32,
 }
 
@@ -253,31 +264,43 @@ impl Tally {
 
     /// Returns the standing of each candidate, in their order.
     fn standings<'a>(&self, ballot: &Ballot<'a>) -> Vec<Standing<'a>> {
+        let share = f32::from(self.votes.clamp(1, SETTLED) - 1) / f32::from(SETTLED - 1);
         let standing = |candidate: &'a Candidate| {
             let person = hash(&candidate.id);
-            let mut people = self.people.iter();
-            let sum = people
-                .find(|support| support.person == person)
-                .map_or(self.floor, |support| support.sum);
-            let mean = if self.weight > 0.0 {
-                sum / self.weight
+            let (mean, lead) = self.mean_and_lead(person);
+            let (by_votes, missing_lead) = if self.named == Some(person) {
+                (mean + HELD * share, 0.0)
             } else {
-                0.0
-            };
-            let share = f32::from(self.votes.clamp(1, SETTLED) - 1) / f32::from(SETTLED - 1);
-            let advantage = if self.named == Some(person) {
-                HELD * share
-            } else {
-                -CLEAR * (1.0 - share)
+                let missing_lead = (CLEAR_LEAD - lead).clamp(0.0, CLEAR);
+                (mean - CLEAR * (1.0 - share), missing_lead)
             };
             Standing {
                 id: &candidate.id,
                 person,
                 mean,
-                effective: mean + advantage,
+                by_votes,
+                effective: by_votes - missing_lead,
             }
         };
         ballot.candidates.iter().map(standing).collect()
+    }
+
+    /// Returns the mean similarity to a person, and its lead over that to the next one:
+    /// [`CLEAR_LEAD`] if the votes have no other person.
+    fn mean_and_lead(&self, person: u64) -> (f32, f32) {
+        if self.weight <= 0.0 {
+            return (0.0, CLEAR_LEAD);
+        }
+        let (mut own, mut next) = (self.floor, None);
+        for support in &self.people {
+            if support.person == person {
+                own = support.sum;
+            } else {
+                next = Some(next.map_or(support.sum, |next: f32| next.max(support.sum)));
+            }
+        }
+        let lead = next.map_or(CLEAR_LEAD, |next| (own - next) / self.weight);
+        (own / self.weight, lead)
     }
 
     /// Returns the decision for the track, and records its name.
@@ -289,6 +312,7 @@ impl Tally {
     ) -> Decision {
         self.named = None;
         let is_near = || standings.iter().any(|person| person.mean > threshold);
+        let lacks_lead = || standings.iter().any(|person| person.by_votes > threshold);
         let code = match decision {
             decide::Decision::Known(candidate) => {
                 if let Some(winner) = standings.get(candidate)
@@ -303,6 +327,7 @@ impl Tally {
                 }
                 "ambiguous"
             }
+            decide::Decision::BelowThreshold if lacks_lead() => "ambiguous",
             decide::Decision::BelowThreshold if self.votes < 2 || is_near() => "unconfirmed",
             decide::Decision::BelowThreshold => "below_threshold",
             decide::Decision::NoCandidates => "no_candidates",

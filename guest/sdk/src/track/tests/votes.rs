@@ -53,6 +53,30 @@ fn votes_name_track() {
             &["unconfirmed", "unconfirmed", "unconfirmed", "a", "a"],
         ),
         (
+            "narrow, with another person near",
+            &[Some((0.55, 0.42)); 8],
+            &[
+                "unconfirmed",
+                "unconfirmed",
+                "unconfirmed",
+                "ambiguous",
+                "ambiguous",
+                "ambiguous",
+                "ambiguous",
+                "ambiguous",
+            ],
+        ),
+        (
+            "clear, with another person near",
+            &[Some((0.65, 0.52)); 4],
+            &["ambiguous", "ambiguous", "a", "a"],
+        ),
+        (
+            "a name is held though another person gets near",
+            &[Some((0.62, 0.2)), Some((0.62, 0.6)), Some((0.62, 0.6))],
+            &["a", "a", "a"],
+        ),
+        (
             "a stranger, seen twice",
             &[Some((0.3, 0.1)); 2],
             &["unconfirmed", "below_threshold"],
@@ -189,4 +213,15 @@ fn late_candidates_begin_low() {
         .flat_map(|frame| decide(&mut votes, frame, &[if frame == 0 { first } else { later }]))
         .collect();
     assert_eq!(found, ["unconfirmed", "unconfirmed", "c", "c"]);
+}
+
+/// A gallery of one person has no other person to lead.
+#[test]
+fn only_person_needs_no_lead() {
+    let mut votes = Votes::default();
+    for frame in 0..6 {
+        let found = decide(&mut votes, 100 * frame, &[(1, true, 0.5, &[("a", 0.55)])]);
+        let wanted = if frame < 3 { "unconfirmed" } else { "a" };
+        assert_eq!(found, [wanted], "{frame}");
+    }
 }
