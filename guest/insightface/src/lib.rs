@@ -58,7 +58,7 @@ impl Vision for Insightface {
         settings
     }
 
-    const STATE_VERSION: u32 = 1;
+    const STATE_VERSION: u32 = 2;
 
     fn analyze_frame(
         host: &impl Host,

@@ -6,13 +6,13 @@ use rostro_sdk::host::{Host, Settings};
 use rostro_sdk::policy::{Outcome, Probe};
 use rostro_sdk::recognizer::{RECOGNIZER, embed};
 use rostro_sdk::track::quality::quality_of;
-use rostro_sdk::track::{Ballot, Observation, TrackedFace, Tracker, Votes};
+use rostro_sdk::track::{Appearance, Ballot, Observation, TrackedFace, Tracker, Votes};
 use rostro_sdk::types::Face;
 
 use crate::rule;
 
-/// Finds the faces of a frame, and embeds those that are new, got clearly better, or are due for a
-/// check ([`Tracker`]). `state` is the tracker's after the last frame.
+/// Finds the faces of a frame, and embeds those that are new, got clearly better, look different, or
+/// are due for a check ([`Tracker`]). `state` is the tracker's after the last frame.
 ///
 /// # Errors
 ///
@@ -35,7 +35,8 @@ pub fn analyze_frame<H: Host>(
     let mut tracker = host.timed("track", || Tracker::from_bytes(state));
     let mut embeddings = vec![Vec::new(); faces.len()];
     let mut due = host.timed("track", || {
-        let observations: Vec<Observation> = faces.iter().map(observation).collect();
+        let faces = faces.iter().zip(&crops);
+        let observations: Vec<Observation> = faces.map(observation).collect();
         tracker.update(
             host.context().time,
             host.thresholds().detection,
@@ -58,7 +59,7 @@ pub fn analyze_frame<H: Host>(
 }
 
 /// Returns what the tracker needs of a face.
-fn observation(face: &AnalyzedFace) -> Observation {
+fn observation((face, crop): (&AnalyzedFace, &FaceCrop)) -> Observation {
     let known = Face {
         bounds: face.bounds,
         score: face.score,
@@ -69,6 +70,7 @@ fn observation(face: &AnalyzedFace) -> Observation {
         bounds: face.bounds,
         score: face.score,
         quality: quality_of(&known),
+        appearance: Appearance::of(&crop.aligned),
     }
 }
 

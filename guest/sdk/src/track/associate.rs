@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 
+use super::appearance::Appearance;
 use super::matching::{Pair, heaviest};
 use super::motion::Motion;
 use super::schedule::Doubt;
@@ -49,6 +50,8 @@ pub struct Observation {
     pub score: f32,
     /// Its [quality](super::quality::quality), 0 to 1.
     pub quality: f32,
+    /// Its appearance. Without one, changes of the face are not noticed.
+    pub appearance: Option<Appearance>,
 }
 
 /// A track before the detections of a frame are known.
@@ -286,6 +289,7 @@ mod tests {
                     bounds: square(x),
                     score,
                     quality: 0.5,
+                    appearance: None,
                 })
                 .collect();
             let found = associate(&tracks, &faces, 0.6);
@@ -424,6 +428,7 @@ mod tests {
             },
             score: 0.9,
             quality: 0.5,
+            appearance: None,
         };
         assert_eq!(associate(&[track], &[small], 0.6).origins, [New]);
     }

@@ -8,7 +8,7 @@
 //! know no clock: the caller gives the time in milliseconds. Coordinates are pixels of the upright
 //! picture, scores and qualities 0 to 1, similarities cosines of -1 to 1.
 //!
-//! The bytes of [`Tracker`] hold an embedding of each track, which is biometric data. Those of
+//! The bytes of [`Tracker`] hold an embedding and a thumbnail of each track, which are biometric data. Those of
 //! [`Votes`] hold hashes of people's ids. Damaged bytes are an empty state.
 //!
 //! # Vision
@@ -22,7 +22,13 @@
 //! # let (time_ms, detection_threshold, state_limit) = (0, 0.7, 256 * 1024);
 //! let mut tracker = Tracker::from_bytes(&state);
 //! let bounds = Rect { x1: 10.0, y1: 10.0, x2: 70.0, y2: 90.0 };
-//! let observations = [Observation { bounds, score: 0.9, quality: quality(0.9, 60.0, None, None) }];
+//! let observations = [Observation {
+//!     bounds,
+//!     score: 0.9,
+//!     quality: quality(0.9, 60.0, None, None),
+//!     // `Appearance::of` an aligned face.
+//!     appearance: None,
+//! }];
 //!
 //! let mut due = tracker.update(time_ms, detection_threshold, &observations);
 //! while !due.is_empty() {
@@ -64,14 +70,16 @@
 //! | --- | --- | --- |
 //! | [`motion::Motion`] | boxes and intervals | the expected box |
 //! | [`associate::associate`] | expected boxes, detections | the track of each detection, and doubts |
+//! | [`Appearance`] | aligned faces | does the face still look like the embedded one? |
 //! | [`quality::quality`] | score and measures | 0 to 1 |
-//! | [`schedule::History`] | quality, doubts, intervals | is the face embedded now? |
+//! | [`schedule::History`] | quality, doubts, changes, intervals | is the face embedded now? |
 //! | [`verify::verify`] | embeddings of tracks and faces | the face's track is the same, another or new |
 //! | [`Votes`] | similarities of a track's embeddings | one decision a face |
 //!
 //! Each names the sources of its algorithm. Association is ByteTrack's with a Kalman filter for any
 //! interval.
 
+pub mod appearance;
 pub mod associate;
 pub mod embedding;
 pub mod motion;
@@ -87,6 +95,7 @@ mod tracker;
 #[cfg(test)]
 mod tests;
 
+pub use self::appearance::Appearance;
 pub use self::associate::Observation;
 pub use self::tracker::{MAX_TRACKS, TrackedFace, Tracker};
 pub use self::votes::{Ballot, Votes};

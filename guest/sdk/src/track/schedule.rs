@@ -2,7 +2,8 @@
 //!
 //! Embeddings are most of a frame's time, and the next frame of a face says little new. So a face is
 //! embedded when its track is young, when the face got clearly better, when its track may have been
-//! confused with another, and every few seconds to check.
+//! confused with another, when it [looks](super::appearance) different for a while, and several times
+//! a minute to check.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +19,13 @@ const YOUNG_INTERVAL: u32 = 250;
 /// that an overlap causes lasts no longer.
 const INTERVAL: u32 = 500;
 
-/// The mean time between checks, in milliseconds.
-const CHECK_INTERVAL: u32 = 5_000;
+/// The mean time between checks, in milliseconds. They find who took the place of a person unnoticed:
+/// neither by the boxes nor by the appearance.
+const CHECK_INTERVAL: u32 = 15_000;
+
+/// The time in milliseconds for which a face must look different. A hand before the face is gone by
+/// then, and its embedding would be of little use.
+const CHANGED: u32 = 700;
 
 /// The ratio of quality from which a face is clearly better than the one that was embedded.
 const BETTER: f32 = 1.3;
@@ -50,6 +56,8 @@ pub struct History {
     pub since_kept: u32,
     /// Time since the last embedding, kept or not, in milliseconds.
     pub since_last: u32,
+    /// Time since the face looked as it did in the last embedding, in milliseconds.
+    pub since_alike: u32,
     /// The doubt that an embedding must resolve.
     pub doubt: Doubt,
 }
@@ -67,7 +75,7 @@ impl History {
             || self.doubt == Doubt::Change
             || (self.doubt == Doubt::Overlap && waited(INTERVAL))
             || (quality > BETTER * self.quality && waited(INTERVAL))
-            || (waited(self.interval(track)) && !is_poor)
+            || ((waited(self.interval(track)) || self.since_alike >= CHANGED) && !is_poor)
     }
 
     /// Returns the time from the last embedding to the next one, in milliseconds, if nothing
@@ -86,7 +94,7 @@ impl History {
 
     /// Records an embedding of this quality.
     pub fn record(&mut self, quality: f32, is_kept: bool) {
-        self.since_last = 0;
+        (self.since_last, self.since_alike) = (0, 0);
         if is_kept {
             self.kept = self.kept.saturating_add(1);
             self.quality = quality;
@@ -98,6 +106,7 @@ impl History {
     pub fn wait(&mut self, milliseconds: u32) {
         self.since_kept = self.since_kept.saturating_add(milliseconds);
         self.since_last = self.since_last.saturating_add(milliseconds);
+        self.since_alike = self.since_alike.saturating_add(milliseconds);
     }
 }
 
@@ -121,6 +130,7 @@ mod tests {
             quality: 0.4,
             since_kept: 1_000,
             since_last: 1_000,
+            since_alike: 0,
             doubt: Doubt::None,
         };
         let young = History { kept: 1, ..settled };
@@ -130,6 +140,10 @@ mod tests {
         };
         let change = History {
             doubt: Doubt::Change,
+            ..settled
+        };
+        let different = |milliseconds| History {
+            since_alike: milliseconds,
             ..settled
         };
         let late = |milliseconds| History {
@@ -155,10 +169,23 @@ mod tests {
             ("an overlap of a poor face", overlap, 0.1, true),
             ("a change", change, 0.4, true),
             ("a change of a poor face, at once", just(change), 0.0, true),
-            ("a check", late(7_500), 0.4, true),
-            ("a check, too soon", late(2_400), 0.4, false),
-            ("a check of a poor face", late(7_500), 0.1, false),
-            ("a late check of a poor face", late(15_000), 0.1, true),
+            ("a face that looks different", different(700), 0.4, true),
+            (
+                "one that looks different, too soon",
+                different(600),
+                0.4,
+                false,
+            ),
+            (
+                "a poor one that looks different",
+                different(700),
+                0.1,
+                false,
+            ),
+            ("a check", late(22_500), 0.4, true),
+            ("a check, too soon", late(7_400), 0.4, false),
+            ("a check of a poor face", late(22_500), 0.1, false),
+            ("a late check of a poor face", late(45_000), 0.1, true),
         ];
         for (case, history, quality, wanted) in cases {
             assert_eq!(history.is_due(1, quality), wanted, "{case}");
@@ -169,7 +196,7 @@ mod tests {
     /// number 0 has half the mean interval.
     #[test]
     fn intervals_grow_with_embeddings() {
-        let intervals: Vec<u32> = [1, 5, 6, 7, 8, 9, 10, 255]
+        let intervals: Vec<u32> = [1, 5, 6, 7, 8, 9, 10, 11, 12, 255]
             .map(|kept| {
                 History {
                     kept,
@@ -181,7 +208,9 @@ mod tests {
             .into();
         assert_eq!(
             intervals,
-            [250, 250, 500, 1_000, 2_000, 4_000, 5_000, 5_000]
+            [
+                250, 250, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000
+            ]
         );
     }
 
@@ -207,6 +236,7 @@ mod tests {
             quality: 0.8,
             since_kept: u32::MAX,
             since_last: u32::MAX,
+            since_alike: u32::MAX,
             doubt: Doubt::None,
         };
         assert_eq!(history, wanted);

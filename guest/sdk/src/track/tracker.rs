@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::appearance::Appearance;
 use super::associate::{Observation, Origin, Prediction, associate};
 use super::embedding::QuantizedEmbedding;
 use super::motion::Motion;
@@ -23,7 +24,7 @@ const REMEMBERED: u32 = 60_000;
 const SHORT: u32 = 300;
 
 /// Version of the bytes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The tracks of one stream. [The module](super) has an example.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,7 +55,14 @@ pub struct TrackedFace {
 #[derive(Clone, Debug, PartialEq)]
 struct Track {
     place: Place,
-    reference: Option<QuantizedEmbedding>,
+    reference: Option<Reference>,
+}
+
+/// The embedding of a track, and how the face looked that was embedded last.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Reference {
+    embedding: QuantizedEmbedding,
+    appearance: Option<Appearance>,
 }
 
 /// The part of a track that has a fixed size.
@@ -72,6 +80,7 @@ struct FaceInFrame {
     tracked: TrackedFace,
     bounds: Rect,
     quality: f32,
+    appearance: Option<Appearance>,
     embedding: Embedding,
 }
 
@@ -88,7 +97,7 @@ enum Embedding {
     Verified,
 }
 
-/// The state as it is stored; `R` is an owned or borrowed embedding.
+/// The state as it is stored; `R` is an owned or borrowed reference.
 #[derive(Serialize, Deserialize)]
 struct Stored<R> {
     last: u32,
@@ -101,7 +110,7 @@ impl Tracker {
     /// another version.
     #[must_use]
     pub fn from_bytes(state: &[u8]) -> Self {
-        let stored: Option<Stored<QuantizedEmbedding>> = decode(VERSION, state);
+        let stored: Option<Stored<Reference>> = decode(VERSION, state);
         stored
             .filter(Stored::is_valid)
             .map(|stored| Self {
@@ -119,8 +128,9 @@ impl Tracker {
 
     /// Returns the tracks as at most `limit` bytes, for [`Self::from_bytes`] at the next frame.
     ///
-    /// A track takes some 60 bytes and its embedding D. If the limit is too low, embeddings are
-    /// left out first, then tracks: those that were not seen for the longest time.
+    /// A track takes some 60 bytes, its embedding D, and its appearance 64. If the limit is too low,
+    /// embeddings and appearances are left out first, then tracks: those that were not seen for the
+    /// longest time.
     #[must_use]
     pub fn to_bytes(&self, limit: usize) -> Vec<u8> {
         let mut tracks: Vec<&Track> = self.tracks.iter().collect();
@@ -188,7 +198,7 @@ impl Tracker {
                     let was_visible = predictions
                         .get(candidate)
                         .is_some_and(|prediction| prediction.was_visible);
-                    track.place.see(&face.bounds, was_visible);
+                    track.see(face, was_visible);
                     (track.place.id, false)
                 }
                 Origin::New => (self.begin(&face.bounds), true),
@@ -203,6 +213,7 @@ impl Tracker {
                 },
                 bounds: face.bounds,
                 quality: finite(face.quality).clamp(0.0, 1.0),
+                appearance: face.appearance,
                 embedding: Embedding::None,
             });
         }
@@ -321,7 +332,7 @@ impl Tracker {
             .filter_map(|track| {
                 Some(KnownTrack {
                     track: track.place.id,
-                    reference: track.reference.as_ref()?,
+                    reference: &track.reference.as_ref()?.embedding,
                     holder: holder(track.place.id),
                 })
             })
@@ -376,7 +387,7 @@ impl Tracker {
             if let Embedding::Computed(embedding) = embedding
                 && let Some(track) = find(&mut self.tracks, face.tracked.track)
             {
-                face.tracked.is_fresh = track.take(embedding, face.quality);
+                face.tracked.is_fresh = track.take(embedding, face.quality, face.appearance);
             }
         }
     }
@@ -422,19 +433,43 @@ impl Place {
 }
 
 impl Track {
+    /// Records an observation.
+    fn see(&mut self, face: &Observation, was_visible: bool) {
+        self.place.see(&face.bounds, was_visible);
+        let known = self.reference.as_ref().and_then(|known| known.appearance);
+        let is_alike = known
+            .zip(face.appearance)
+            .is_none_or(|(known, now)| now.is_alike(&known));
+        if is_alike {
+            self.place.history.since_alike = 0;
+        }
+    }
+
     /// Takes the embedding of a face of the track's person, and returns true if it replaces the last
     /// one.
-    fn take(&mut self, embedding: QuantizedEmbedding, quality: f32) -> bool {
+    fn take(
+        &mut self,
+        embedding: QuantizedEmbedding,
+        quality: f32,
+        appearance: Option<Appearance>,
+    ) -> bool {
         let history = &mut self.place.history;
-        let is_kept = self.reference.is_none() || !history.is_poor(self.place.id, quality);
-        if is_kept {
+        let before = self.reference.take();
+        let is_kept = before.is_none() || !history.is_poor(self.place.id, quality);
+        let embedding = match before {
             // A mean of several is more similar to the next one than each is.
-            let before = self.reference.take();
-            self.reference = Some(match before {
-                Some(before) => before.blended(history.quality, &embedding, quality),
-                None => embedding,
-            });
-        }
+            Some(before) if is_kept => {
+                before
+                    .embedding
+                    .blended(history.quality, &embedding, quality)
+            }
+            Some(before) => before.embedding,
+            None => embedding,
+        };
+        self.reference = Some(Reference {
+            embedding,
+            appearance,
+        });
         history.record(quality, is_kept);
         history.doubt = Doubt::None;
         is_kept
@@ -453,7 +488,7 @@ impl FaceInFrame {
     }
 }
 
-impl Stored<QuantizedEmbedding> {
+impl Stored<Reference> {
     /// Returns true if the tracks are possible.
     fn is_valid(&self) -> bool {
         let ids: std::collections::BTreeSet<u32> =

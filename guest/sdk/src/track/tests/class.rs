@@ -27,6 +27,7 @@ fn seated(people: usize, seconds: f32, random: &mut Rng) -> Vec<Seen> {
                 bounds,
                 score: 0.85,
                 quality: 0.5 * turn * (1.0 + 0.1 * normal(random)),
+                appearance: None,
             },
             noise: 0.8,
         });
@@ -114,6 +115,7 @@ fn people_come_and_go() {
                 bounds: square(x, 100.0, 60.0, 0.02, &mut random),
                 score: 0.9,
                 quality: 0.5,
+                appearance: None,
             },
             noise: 0.5,
         });
@@ -180,6 +182,7 @@ fn walker_keeps_track() {
                     bounds: square(x, 100.0, 60.0, 0.03, &mut random),
                     score: 0.85,
                     quality: 0.5,
+                    appearance: None,
                 },
                 noise: 0.8,
             };

@@ -64,6 +64,7 @@ impl Crossing {
                     bounds,
                     score: if hidden > 0.15 { 0.5 } else { 0.85 },
                     quality,
+                    appearance: None,
                 },
                 noise: 0.75 + hidden,
             });

@@ -1,5 +1,6 @@
 //! Simulated streams: crossings, classes, strangers.
 
+mod appearance;
 mod class;
 mod crossing;
 mod names;

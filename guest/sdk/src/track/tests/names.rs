@@ -25,6 +25,7 @@ fn decisions(seed: u64, frames_per_second: u64, similarities: Similarities) -> V
                 bounds: square(300.0, 300.0, 80.0, 0.03, &mut random),
                 score: 0.9,
                 quality: 0.5,
+                appearance: None,
             },
             noise: 0.8,
         };

@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::num::f32::ANY;
 use proptest::prelude::*;
 
+use super::appearance::striped;
 use crate::image::geometry::Rect;
 use crate::policy::Candidate;
 use crate::policy::decide::Rule;
@@ -12,11 +13,13 @@ use crate::track::{Ballot, MAX_TRACKS, Observation, Tracker, Votes};
 fn observation() -> impl Strategy<Value = Observation> {
     let edge = || prop_oneof![9 => -100.0..2_000.0_f32, 1 => ANY];
     let number = || prop_oneof![9 => 0.0..1.0_f32, 1 => ANY];
-    (edge(), edge(), edge(), edge(), number(), number()).prop_map(
-        |(x1, y1, x2, y2, score, quality)| Observation {
+    let stripes = prop::option::of(14..57_usize);
+    (edge(), edge(), edge(), edge(), number(), number(), stripes).prop_map(
+        |(x1, y1, x2, y2, score, quality, stripes)| Observation {
             bounds: Rect { x1, y1, x2, y2 },
             score,
             quality,
+            appearance: stripes.map(striped),
         },
     )
 }
@@ -36,6 +39,7 @@ fn tracker(people: usize) -> Tracker {
                 },
                 score: 0.9,
                 quality: 0.5,
+                appearance: Some(striped(14)),
             }
         })
         .collect();
@@ -68,7 +72,7 @@ fn tracker_fits_limit() {
         assert!(kept >= wanted, "{limit}: {kept}");
     }
     let bytes = tracker(30).to_bytes(256 * 1024);
-    assert!(bytes.len() < 30 * 600, "{}", bytes.len());
+    assert!(bytes.len() < 30 * 650, "{}", bytes.len());
     assert_eq!(Tracker::from_bytes(&bytes).to_bytes(256 * 1024), bytes);
 }
 
