@@ -25,6 +25,10 @@ const SIDES: (f32, f32) = (40.0, 100.0);
 /// Frames of a scene, and of a crossing.
 const FRAMES: (usize, usize) = (6 * RATE, 5 * RATE / 2);
 
+/// Frames of a scene in which people are replaced, and the share after which they are: long enough
+/// that their tracks are rarely embedded.
+const REPLACED: (usize, f32) = (15 * RATE, 0.8);
+
 /// Similarity of a stranger to the enrolled person, in a frame without noise.
 const LIKENESS: f32 = 0.5;
 
@@ -39,6 +43,7 @@ enum Kind {
     Turns,
     Occlusions,
     Strangers,
+    Replaced,
     Crossing,
 }
 
@@ -89,6 +94,7 @@ pub(crate) fn measure(
         (Kind::Turns, runs),
         (Kind::Occlusions, runs),
         (Kind::Strangers, runs),
+        (Kind::Replaced, runs),
         (Kind::Crossing, crossings),
     ];
     let mut measured = Vec::new();
@@ -129,7 +135,12 @@ impl Stage<'_> {
                     let walk = crossing(number, side, speed, random);
                     let head = person.head(side * (0.9 + 0.2 * random.f32()));
                     let id = Some(person.id.clone());
-                    actors.push(Actor { id, head, walk });
+                    actors.push(Actor {
+                        id,
+                        head,
+                        walk,
+                        shown: 0.0..=1.0,
+                    });
                 }
             }
             Kind::Strangers => {
@@ -141,6 +152,23 @@ impl Stage<'_> {
                     let alike = enrolled[2 - number];
                     let portrait = self.stranger(stranger, alike, &ids)?;
                     actors.push(self.walker(kind, 2 * number + 1, &portrait, false, random));
+                }
+            }
+            Kind::Replaced => {
+                let (sooner, later) = (&enrolled[..4], &enrolled[4..8]);
+                for (number, (sooner, later)) in sooner.iter().zip(later).enumerate() {
+                    let before = self.walker(kind, number, sooner, true, random);
+                    let (_, end) = REPLACED;
+                    actors.push(Actor {
+                        id: Some(later.id.clone()),
+                        head: later.head(before.head.side()),
+                        walk: before.walk,
+                        shown: end..=1.0,
+                    });
+                    actors.push(Actor {
+                        shown: 0.0..=end - f32::EPSILON,
+                        ..before
+                    });
                 }
             }
             _ => {
@@ -158,10 +186,10 @@ impl Stage<'_> {
                 .collect(),
             _ => Vec::new(),
         };
-        let frames = if kind == Kind::Crossing {
-            FRAMES.1
-        } else {
-            FRAMES.0
+        let frames = match kind {
+            Kind::Crossing => FRAMES.1,
+            Kind::Replaced => REPLACED.0,
+            _ => FRAMES.0,
         };
         let scene = Scene {
             backdrop: self.backdrop.clone(),
@@ -192,7 +220,7 @@ impl Stage<'_> {
         let mut place = |x: f32| [x, height + 20.0 * (random.f32() - 0.5)];
         let walk = Walk {
             from: place(from),
-            to: place(to),
+            to: place(if kind == Kind::Replaced { from } else { to }),
             turn: if kind == Kind::Turns { 0.6 } else { 0.1 },
             blur: match kind {
                 Kind::Blur => 1.0,
@@ -206,6 +234,7 @@ impl Stage<'_> {
             id: is_enrolled.then(|| person.id.clone()),
             head: person.head(side),
             walk,
+            shown: 0.0..=1.0,
         }
     }
 
@@ -332,8 +361,11 @@ pub(crate) fn report(measured: &[Accuracy]) -> String {
     text
 }
 
-/// Returns each goal, and whether it is reached.
+/// Returns each goal, and whether it is reached. Replaced people have none: appearance finds most of
+/// them, and the others wait for the next check.
 pub(crate) fn goals(measured: &[Accuracy]) -> Vec<(String, bool)> {
+    let is_judged = |one: &&Accuracy| one.kind != Kind::Replaced;
+    let measured: Vec<&Accuracy> = measured.iter().filter(is_judged).collect();
     let right = |of: fn(&Accuracy) -> &Names| -> usize {
         measured.iter().map(|accuracy| of(accuracy).right).sum()
     };

@@ -134,7 +134,8 @@ impl Portrait {
 }
 
 impl Head {
-    fn side(&self) -> f32 {
+    /// Returns the side of the face.
+    pub(crate) fn side(&self) -> f32 {
         (self.size[0] * self.size[1]).sqrt()
     }
 

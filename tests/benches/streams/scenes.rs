@@ -1,6 +1,7 @@
 //! Scenes of people who cross a room, with the truth about every frame.
 
 use std::f32::consts::TAU;
+use std::ops::RangeInclusive;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub(crate) struct Actor {
     pub(crate) id: Option<String>,
     pub(crate) head: Head,
     pub(crate) walk: Walk,
+    /// Share of the scene in which the person is there, 0 to 1.
+    pub(crate) shown: RangeInclusive<f32>,
 }
 
 /// A scene.
@@ -94,13 +97,14 @@ impl Scene {
         for number in 0..self.frames {
             let seconds = number as f32 / RATE as f32;
             let share = number as f32 / (self.frames - 1) as f32;
-            let actors = self.actors.iter();
-            let poses: Vec<Pose> = actors
-                .map(|actor| actor.walk.pose(share, seconds, actor.head.size))
+            let actors = self.actors.iter().enumerate();
+            let poses: Vec<(usize, Pose)> = actors
+                .filter(|(_, actor)| actor.shown.contains(&share))
+                .map(|(number, actor)| (number, actor.walk.pose(share, seconds, actor.head.size)))
                 .collect();
             let mut frame = self.backdrop.clone();
-            for (actor, pose) in self.actors.iter().zip(&poses) {
-                actor.head.draw(&mut frame, pose);
+            for (actor, pose) in &poses {
+                self.actors[*actor].head.draw(&mut frame, pose);
             }
             for [left, right] in &self.poles {
                 for column in *left as u32..*right as u32 {
@@ -116,16 +120,17 @@ impl Scene {
         Ok(film)
     }
 
-    fn truth(&self, poses: &[Pose]) -> Vec<TrueFace> {
-        let bounds = |actor: usize| self.actors[actor].head.bounds(&poses[actor]);
-        let faces = (0..poses.len()).map(|actor| {
-            let face = bounds(actor);
+    /// Returns the faces of the actors in these poses, which are in their order.
+    fn truth(&self, poses: &[(usize, Pose)]) -> Vec<TrueFace> {
+        let bounds = |(actor, pose): &(usize, Pose)| self.actors[*actor].head.bounds(pose);
+        let faces = poses.iter().enumerate().map(|(index, posed)| {
+            let face = bounds(posed);
             let is_visible = |x: f32, y: f32| {
                 let is_inside = x >= 0.0
                     && y >= 0.0
                     && x < self.backdrop.width() as f32
                     && y < self.backdrop.height() as f32;
-                let is_hidden = (actor + 1..poses.len()).any(|other| {
+                let is_hidden = poses[index + 1..].iter().any(|other| {
                     let other = bounds(other);
                     // Heads are ellipses that are a little larger than the box of their face.
                     let (width, height) = (other.x2 - other.x1, other.y2 - other.y1);
@@ -146,7 +151,7 @@ impl Scene {
                 )
             });
             TrueFace {
-                actor,
+                actor: posed.0,
                 bounds: face,
                 visible: points.count() as f32 / (GRID * GRID) as f32,
             }
