@@ -9,8 +9,8 @@
 //! fifth from that margin, because strangers resemble people in single frames.
 //!
 //! A person who leads the next one by less than 0.2 needs the missing lead in addition, up to 0.1,
-//! after any number of votes. A stranger who is a person's double in every frame resembles others,
-//! too, and a mean does not fade: without the lead, the wrong name would last as long as the track.
+//! after any number of votes. A stranger whose mean is above the threshold would otherwise have the
+//! wrong name for as long as the track lasts. Such a stranger mostly resembles several people.
 //!
 //! A name that was given is held until the mean falls to 0.05 under the threshold.
 //!
