@@ -176,7 +176,8 @@ fn deletion_reaches_sessions_of_all_nodes() {
         id
     });
     one.kill();
-    two.ask_admin(&Method::DELETE, "/v1/people/alice", &[], &[]).ok();
+    two.ask_admin(&Method::DELETE, "/v1/people/alice", &[], &[])
+        .ok();
     let tables = ["session", "session_person", "session_event"];
     let rows = tables.map(|table| database.query(&format!("SELECT * FROM rostro.{table}")));
     assert!(!rows.concat().contains("alice"), "{rows:?}");

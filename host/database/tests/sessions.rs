@@ -340,6 +340,57 @@ fn old_sessions_are_deleted() {
     assert!(two.store.list().unwrap().is_empty());
 }
 
+/// A row that cannot be read hides no other session.
+#[test]
+fn damaged_session_is_left_out() {
+    let own = migrated();
+    let one = SessionNode::join(&own, "one");
+    let (damaged, whole) = (one.create("school"), one.create("school"));
+    own.execute(&format!(
+        "UPDATE rostro.session SET state = '{{' WHERE id = '{damaged}'"
+    ));
+    let listed = one.store.list().unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].id, whole);
+    let again = SessionStore::of_node(Arc::clone(&one.shared), LIMITS);
+    let error = again.summary(damaged).unwrap_err();
+    assert_eq!(error.code(), "sessions_failed");
+    assert!(error.to_string().contains("a row of a session"), "{error}");
+}
+
+/// Frames with people and events of the policy, and deletions of these people, do not wait for each
+/// other in a circle.
+#[test]
+fn deletions_do_not_block_events() {
+    let own = migrated();
+    let one = SessionNode::join(&own, "one");
+    let id = one.create("school");
+    std::thread::scope(|scope| {
+        let feed = scope.spawn(|| {
+            let mut stored = 0;
+            for second in 1..=60 {
+                let mut frame = noted(second, "hello");
+                frame.people = self::frame(second, &["alice", "bob"]).people;
+                match one.observe(id, frame) {
+                    Ok(_) => stored += 1,
+                    Err(error) => assert_eq!(error.code(), "deletion_running", "{error}"),
+                }
+            }
+            stored
+        });
+        for _ in 0..20 {
+            for who in ["alice", "bob"] {
+                one.node.enrol(who);
+                let begun = std::time::Instant::now();
+                one.delete(who);
+                assert!(begun.elapsed() < Duration::from_millis(900), "{who}");
+            }
+        }
+        assert!(feed.join().unwrap() > 0);
+    });
+    assert!(!rows(&own).contains("alice"));
+}
+
 /// One node delivers until its lease ends, and the next one knows what was delivered.
 #[test]
 fn one_node_delivers() {

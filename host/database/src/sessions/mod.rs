@@ -14,6 +14,7 @@ mod rows;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::{Object, Transaction};
 use jiff::Timestamp;
@@ -32,6 +33,8 @@ pub(crate) use rows::remove_mentions;
 pub(crate) struct PostgresSessions {
     database: Database,
     fleet: Arc<Fleet>,
+    /// True after damaged rows were logged.
+    has_found_damage: AtomicBool,
 }
 
 /// Reason why an operation failed.
@@ -81,7 +84,11 @@ impl fmt::Debug for PostgresSessions {
 
 impl PostgresSessions {
     pub(crate) fn new(database: Database, fleet: Arc<Fleet>) -> Self {
-        Self { database, fleet }
+        Self {
+            database,
+            fleet,
+            has_found_damage: AtomicBool::new(false),
+        }
     }
 
     /// Runs a change in a transaction.
@@ -129,7 +136,8 @@ impl SharedSessions for PostgresSessions {
             rows::check_limits(transaction, head.owner.as_deref(), limits).await?;
             rows::hold_lease(transaction, write.term, write.id).await?;
             rows::insert(transaction, head, write).await?;
-            rows::write_change(transaction, write).await
+            let people = rows::lock_people(transaction, write).await?;
+            rows::write_change(transaction, write, &people).await
         })
     }
 
@@ -150,12 +158,14 @@ impl SharedSessions for PostgresSessions {
         self.change(async |transaction| {
             rows::hold_lease(transaction, write.term, write.id).await?;
             rows::update(transaction, write).await?;
+            // Before the gallery, as a deletion does.
+            let people = rows::lock_people(transaction, write).await?;
             if write.change.events().iter().any(rows::is_of_policy) {
                 let applied = self.fleet.position().get();
                 let applied = applied.ok_or(SessionStoreError::Deleting)?;
                 rows::check_deletions(transaction, &applied).await?;
             }
-            rows::write_change(transaction, write).await
+            rows::write_change(transaction, write, &people).await
         })
     }
 
@@ -168,7 +178,8 @@ impl SharedSessions for PostgresSessions {
             rows::hold_lease(transaction, write.term, write.id).await?;
             rows::update(transaction, write).await?;
             rows::remove_person(transaction, write.id, person).await?;
-            rows::write_change(transaction, write).await
+            let people = rows::lock_people(transaction, write).await?;
+            rows::write_change(transaction, write, &people).await
         })
     }
 
@@ -194,7 +205,17 @@ impl SharedSessions for PostgresSessions {
     }
 
     fn summaries(&self) -> Result<Vec<SessionSummary>, SessionStoreError> {
-        self.read(async |client| rows::summaries(client).await)
+        let (sessions, damaged) = self.read(async |client| rows::summaries(client).await)?;
+        // Once, because a delivery reads them each second.
+        if let Some(id) = damaged.first()
+            && !self.has_found_damage.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!(
+                "{} sessions in the database are damaged and left out, the first is {id}; delete their rows, or restore a backup",
+                damaged.len()
+            );
+        }
+        Ok(sessions)
     }
 
     fn delivers(&self) -> Result<bool, SessionStoreError> {

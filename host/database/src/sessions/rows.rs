@@ -147,10 +147,10 @@ pub(super) async fn update(
 pub(super) async fn write_change(
     transaction: &Transaction<'_>,
     write: SessionWrite<'_>,
+    enrolled: &HashSet<String>,
 ) -> Result<(), Failure> {
     let id = write.id.as_uuid();
     let (people, events) = (write.change.people(), write.change.events());
-    let enrolled = lock_people(transaction, write).await?;
     let is_enrolled = |person: &PersonId| enrolled.contains(person.as_str());
     let people: Vec<&PersonPresence> = people
         .iter()
@@ -202,7 +202,7 @@ pub(super) async fn write_change(
 
 /// Returns the people of a change who are enrolled, and keeps them from being deleted until the
 /// transaction ends.
-async fn lock_people(
+pub(super) async fn lock_people(
     transaction: &Transaction<'_>,
     write: SessionWrite<'_>,
 ) -> Result<HashSet<String>, Failure> {
@@ -401,17 +401,22 @@ pub(super) async fn events_after(
     rows.iter().map(|row| parse(row.get(0))).collect()
 }
 
-/// Reads all sessions without their people.
-pub(super) async fn summaries(client: &impl GenericClient) -> Result<Vec<SessionSummary>, Failure> {
+/// Reads all sessions without their people, and the ids of damaged ones.
+pub(super) async fn summaries(
+    client: &impl GenericClient,
+) -> Result<(Vec<SessionSummary>, Vec<Uuid>), Failure> {
     let statement = client
-        .prepare_cached("SELECT head, state FROM session")
+        .prepare_cached("SELECT head, state, id FROM session")
         .await?;
     let rows = client.query(&statement, &[]).await?;
-    let summary = |row| {
-        let (head, state) = head_and_state(row)?;
-        Ok(state.summary(head))
-    };
-    rows.iter().map(summary).collect()
+    let (mut sessions, mut damaged) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in &rows {
+        match head_and_state(row) {
+            Ok((head, state)) => sessions.push(state.summary(head)),
+            Err(_) => damaged.push(row.get(2)),
+        }
+    }
+    Ok((sessions, damaged))
 }
 
 /// Converts a number of an event for the database.
