@@ -391,6 +391,38 @@ fn deletions_do_not_block_events() {
     assert!(!rows(&own).contains("alice"));
 }
 
+/// The node that had it lives on, and does not have it in memory any more.
+#[test]
+fn ended_session_of_live_node_is_deleted() {
+    let own = migrated();
+    let (one, two) = (
+        SessionNode::join(&own, "one"),
+        SessionNode::join(&own, "two"),
+    );
+    let id = one.create("school");
+    one.store.end(id, at(1)).unwrap();
+    one.store.checkpoint().unwrap();
+    let day = 86_400;
+    assert!(two.store.sweep(at(day)).unwrap().is_empty());
+    assert_eq!(two.store.sweep(at(day + 2)).unwrap(), [id]);
+    let error = one.store.summary(id).unwrap_err();
+    assert_eq!(error.code(), "unknown_session");
+}
+
+/// Until the former lease ends, a redirect would lead to the node itself.
+#[test]
+fn restarted_node_does_not_redirect_to_itself() {
+    let own = migrated();
+    let one = SessionNode::join(&own, "one");
+    let id = one.create("school");
+    let SessionNode { node, .. } = one;
+    node.kill();
+    let again = SessionNode::join(&own, "one");
+    let error = again.store.summary(id).unwrap_err();
+    assert_eq!(error.code(), "session_moved");
+    eventually("the former lease ends", || again.store.summary(id).is_ok());
+}
+
 /// One node delivers until its lease ends, and the next one knows what was delivered.
 #[test]
 fn one_node_delivers() {

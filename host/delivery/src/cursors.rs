@@ -74,10 +74,17 @@ impl Cursors {
     pub(crate) fn of_rows(
         shared: &Arc<dyn SharedSessions>,
         receiver: &str,
+        last_event: impl Fn(SessionId) -> Option<u64>,
         initial: impl FnOnce() -> HashMap<SessionId, u64>,
     ) -> Result<Self, SessionStoreError> {
         let delivered = match shared.cursors(receiver)? {
-            Some(delivered) => delivered,
+            // A failover may have lost events, and their numbers are given again.
+            Some(mut delivered) => {
+                for (session, number) in &mut delivered {
+                    *number = last_event(*session).map_or(*number, |last| last.min(*number));
+                }
+                delivered
+            }
             None => {
                 let delivered = initial();
                 shared.set_cursors(receiver, &delivered)?;

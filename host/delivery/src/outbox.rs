@@ -71,7 +71,7 @@ impl Outbox {
                 let path = folder.join(format!("{receiver}.jsonl"));
                 Cursors::open(&path, last_event, initial)?
             }
-            Some(shared) => Cursors::of_rows(shared, receiver, initial)?,
+            Some(shared) => Cursors::of_rows(shared, receiver, last_event, initial)?,
         };
         Ok(Self {
             store,
@@ -135,6 +135,11 @@ impl Outbox {
                 None => self.cursors.skip(session, last),
             }
         }
+    }
+
+    /// Moves past the events of a session that were deleted, because none of them is there any more.
+    pub(crate) fn skip_removed(&mut self, position: &SessionPosition) {
+        self.cursors.skip(position.id, position.last_event);
     }
 
     /// Records a delivery, durably. A disk that fails is logged, because the delivery is repeated

@@ -143,7 +143,11 @@ impl WebhookWorker {
     fn deliver_next(&mut self, position: &SessionPosition) -> Result<bool, Gone> {
         let event = match self.outbox.next_event(position.id) {
             Ok(Some(event)) => event,
-            Ok(None) | Err(SessionStoreError::Unknown(_)) => return Ok(false),
+            Ok(None) => {
+                self.outbox.skip_removed(position);
+                return Ok(false);
+            }
+            Err(SessionStoreError::Unknown(_)) => return Ok(false),
             Err(error) => {
                 self.monitor.failed(&error.to_string());
                 self.outbox.failed(position.id, Instant::now(), None);

@@ -93,8 +93,7 @@ pub trait SharedSessions: fmt::Debug + Send + Sync {
     /// As [`SharedSessions::write`].
     fn delete(&self, term: SessionTerm, id: SessionId) -> Result<(), SessionStoreError>;
 
-    /// Deletes sessions that no node has, and that ended or were last used before a time. Returns
-    /// their ids.
+    /// Deletes sessions that ended or were last used before a time. Returns their ids.
     ///
     /// # Errors
     ///

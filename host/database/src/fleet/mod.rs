@@ -161,6 +161,11 @@ impl Fleet {
         (!has_left).then(|| self.membership.stale_age()).flatten()
     }
 
+    /// Returns the name of this node.
+    pub(crate) fn node(&self) -> &str {
+        &self.options.node
+    }
+
     /// Returns the lease of this process if it is valid now.
     pub(crate) fn own_lease(&self) -> Option<Uuid> {
         self.membership.lease().and(*self.lock_own())

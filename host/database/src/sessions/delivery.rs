@@ -60,9 +60,11 @@ pub(super) async fn cursors(
     Ok(Some(cursors.collect()))
 }
 
-/// Writes the numbers of the events that a receiver got last. Sessions that were deleted are left out.
+/// Writes the numbers of the events that a receiver got last, unless another node delivers now.
+/// Sessions that were deleted are left out, and no number falls.
 pub(super) async fn set_cursors(
     transaction: &Transaction<'_>,
+    term: SessionTerm,
     receiver: &str,
     cursors: &HashMap<SessionId, u64>,
 ) -> Result<(), Failure> {
@@ -79,11 +81,13 @@ pub(super) async fn set_cursors(
                 ORDER BY session.id FOR KEY SHARE OF session) \
              INSERT INTO delivery (receiver, session, delivered) \
              SELECT $1, id, delivered FROM present \
-             ON CONFLICT (receiver, session) DO UPDATE SET delivered = excluded.delivered",
+             WHERE EXISTS (SELECT FROM deliverer WHERE lease = $4) \
+             ON CONFLICT (receiver, session) DO UPDATE \
+             SET delivered = greatest(delivery.delivered, excluded.delivered)",
         )
         .await?;
     transaction
-        .execute(&statement, &[&receiver, &sessions, &delivered])
+        .execute(&statement, &[&receiver, &sessions, &delivered, &term.0])
         .await?;
     Ok(())
 }
@@ -102,18 +106,20 @@ pub(super) async fn topics(
         .unwrap_or_default())
 }
 
-/// Replaces the topics that a broker may retain.
+/// Replaces the topics that a broker may retain, unless another node delivers now.
 pub(super) async fn set_topics(
     client: &impl GenericClient,
+    term: SessionTerm,
     receiver: &str,
     topics: &BTreeSet<String>,
 ) -> Result<(), Failure> {
     let text = serde_json::to_string(topics).unwrap_or_default();
     client
         .execute(
-            "INSERT INTO receiver (name, topics) VALUES ($1, $2) \
+            "INSERT INTO receiver (name, topics) \
+             SELECT $1, $2 FROM deliverer WHERE lease = $3 \
              ON CONFLICT (name) DO UPDATE SET topics = excluded.topics",
-            &[&receiver, &text],
+            &[&receiver, &text, &term.0],
         )
         .await?;
     Ok(())

@@ -27,7 +27,7 @@ use rostro_sessions::{
 use crate::connection::{Database, DatabaseError, StatementKind};
 use crate::fleet::Fleet;
 
-pub(crate) use rows::remove_mentions;
+pub(crate) use rows::{Searched, remove_mentions};
 
 /// Sessions of the nodes that share a database.
 pub(crate) struct PostgresSessions {
@@ -134,7 +134,7 @@ impl SharedSessions for PostgresSessions {
     ) -> Result<(), SessionStoreError> {
         self.change(async |transaction| {
             rows::check_limits(transaction, head.owner.as_deref(), limits).await?;
-            rows::hold_lease(transaction, write.term, write.id).await?;
+            rows::check_lease(transaction, write.term, SessionStoreError::NoLease).await?;
             rows::insert(transaction, head, write).await?;
             let people = rows::lock_people(transaction, write).await?;
             rows::write_change(transaction, write, &people).await
@@ -147,8 +147,16 @@ impl SharedSessions for PostgresSessions {
         id: SessionId,
         max_events: u64,
     ) -> Result<Session, SessionStoreError> {
+        let owner = self.read(async |client| rows::check_owner(client, term, id).await);
+        if let Err(SessionStoreError::Elsewhere { node, .. }) = &owner
+            && *node == self.fleet.node()
+        {
+            // An earlier lease of this node, which has not ended yet. A redirect would lead here.
+            return Err(SessionStoreError::Moved(id));
+        }
+        owner?;
         self.change(async |transaction| {
-            rows::hold_lease(transaction, term, id).await?;
+            rows::check_lease(transaction, term, SessionStoreError::NoLease).await?;
             rows::claim(transaction, term, id).await?;
             rows::load(transaction, id, max_events).await
         })
@@ -156,7 +164,7 @@ impl SharedSessions for PostgresSessions {
 
     fn write(&self, write: SessionWrite<'_>) -> Result<(), SessionStoreError> {
         self.change(async |transaction| {
-            rows::hold_lease(transaction, write.term, write.id).await?;
+            rows::check_lease(transaction, write.term, SessionStoreError::Moved(write.id)).await?;
             rows::update(transaction, write).await?;
             // Before the gallery, as a deletion does.
             let people = rows::lock_people(transaction, write).await?;
@@ -175,7 +183,7 @@ impl SharedSessions for PostgresSessions {
         person: &PersonId,
     ) -> Result<(), SessionStoreError> {
         self.change(async |transaction| {
-            rows::hold_lease(transaction, write.term, write.id).await?;
+            rows::check_lease(transaction, write.term, SessionStoreError::Moved(write.id)).await?;
             rows::update(transaction, write).await?;
             rows::remove_person(transaction, write.id, person).await?;
             let people = rows::lock_people(transaction, write).await?;
@@ -237,7 +245,10 @@ impl SharedSessions for PostgresSessions {
         receiver: &str,
         cursors: &HashMap<SessionId, u64>,
     ) -> Result<(), SessionStoreError> {
-        self.change(async |transaction| delivery::set_cursors(transaction, receiver, cursors).await)
+        let term = self.term().ok_or(SessionStoreError::NoLease)?;
+        self.change(async |transaction| {
+            delivery::set_cursors(transaction, term, receiver, cursors).await
+        })
     }
 
     fn topics(&self, receiver: &str) -> Result<BTreeSet<String>, SessionStoreError> {
@@ -249,6 +260,7 @@ impl SharedSessions for PostgresSessions {
         receiver: &str,
         topics: &BTreeSet<String>,
     ) -> Result<(), SessionStoreError> {
-        self.read(async |client| delivery::set_topics(client, receiver, topics).await)
+        let term = self.term().ok_or(SessionStoreError::NoLease)?;
+        self.read(async |client| delivery::set_topics(client, term, receiver, topics).await)
     }
 }

@@ -49,18 +49,19 @@ pub(super) async fn check_limits(
     Ok(())
 }
 
-/// Keeps the lease from being expelled until the transaction ends.
-pub(super) async fn hold_lease(
+/// Checks that the lease is not expelled. It takes no lock, which would delay the renewal: the row of
+/// the session orders its writer and the node that takes it over.
+pub(super) async fn check_lease(
     transaction: &Transaction<'_>,
     term: SessionTerm,
-    id: SessionId,
+    otherwise: SessionStoreError,
 ) -> Result<(), Failure> {
     let statement = transaction
-        .prepare_cached("SELECT FROM lease WHERE lease = $1 AND NOT is_expelled FOR SHARE")
+        .prepare_cached("SELECT FROM lease WHERE lease = $1 AND NOT is_expelled")
         .await?;
     match transaction.query_opt(&statement, &[&term.0]).await? {
         Some(_) => Ok(()),
-        None => Err(SessionStoreError::Moved(id).into()),
+        None => Err(otherwise.into()),
     }
 }
 
@@ -78,7 +79,9 @@ pub(super) async fn check_deletions(
         .query_opt(&statement, &[&&*applied.epoch])
         .await?;
     let statement = transaction
-        .prepare_cached("SELECT FROM change WHERE is_awaited AND number > $1 LIMIT 1")
+        .prepare_cached(
+            "SELECT FROM change WHERE is_awaited AND NOT is_revisions AND number > $1 LIMIT 1",
+        )
         .await?;
     let deletion = transaction
         .query_opt(&statement, &[&number(applied.number)])
@@ -237,21 +240,31 @@ pub(super) async fn claim(
             &[&key, &term.0],
         )
         .await?;
-    if claimed > 0 {
-        return Ok(());
+    match claimed {
+        0 => Err(SessionStoreError::Moved(id).into()),
+        _ => Ok(()),
     }
-    let row = transaction
-        .query_opt(
-            "SELECT node, address FROM session LEFT JOIN lease USING (lease) WHERE id = $1",
-            &[&key],
+}
+
+/// Refuses a session that another node with a lease has, without a lock.
+pub(super) async fn check_owner(
+    client: &impl GenericClient,
+    term: SessionTerm,
+    id: SessionId,
+) -> Result<(), Failure> {
+    let statement = client
+        .prepare_cached(
+            "SELECT node, address FROM session LEFT JOIN lease \
+             ON lease.lease = session.lease AND NOT is_expelled AND lease.lease <> $2 \
+             WHERE id = $1",
         )
         .await?;
-    let Some(row) = row else {
-        return Err(SessionStoreError::Unknown(id).into());
-    };
+    let row = client
+        .query_opt(&statement, &[&id.as_uuid(), &term.0])
+        .await?;
+    let row = row.ok_or(SessionStoreError::Unknown(id))?;
     let Some(node) = row.get::<_, Option<String>>(0) else {
-        // Its lease ended meanwhile.
-        return Err(SessionStoreError::Moved(id).into());
+        return Ok(());
     };
     let address: String = row.get(1);
     Err(SessionStoreError::Elsewhere {
@@ -306,20 +319,35 @@ pub(super) async fn remove_person(
     Ok(())
 }
 
-/// Removes events of the policy that have the id of a person in a text, from all sessions. The caller
-/// deletes the person and has taken the number of the change.
+/// Which events of the policy a deletion searches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Searched {
+    /// All, before the deletion takes its number, because other changes wait from then on.
+    All,
+    /// Those that may have been committed since, longer ago than any transaction takes.
+    Recent,
+}
+
+/// Removes events of the policy that have the id of a person in a text, from all sessions.
 pub(crate) async fn remove_mentions(
     transaction: &Transaction<'_>,
     person: &PersonId,
+    searched: Searched,
 ) -> Result<(), DatabaseError> {
     let needle = serde_json::to_string(person.as_str()).unwrap_or_default();
     let needle = needle.trim_matches('"');
-    let statement = transaction
-        .prepare_cached(
+    let statement = match searched {
+        Searched::All => {
             "SELECT session, number, event FROM session_event \
-             WHERE is_policy AND strpos(event, $1) > 0",
-        )
-        .await?;
+             WHERE is_policy AND strpos(event, $1) > 0"
+        }
+        Searched::Recent => {
+            "SELECT session, number, event FROM session_event \
+             WHERE is_policy AND made_at > now() - interval '10 minutes' \
+             AND strpos(event, $1) > 0"
+        }
+    };
+    let statement = transaction.prepare_cached(statement).await?;
     let found = transaction.query(&statement, &[&needle]).await?;
     // A text that cannot be read may have the person.
     let mentions = |row: &&Row| {
@@ -362,23 +390,28 @@ pub(super) async fn delete(
     }
 }
 
-/// Deletes old sessions that no node has.
+/// Deletes sessions that ended or were last used before a time. A node that has one writes its use
+/// every few seconds. Each is deleted by a statement, so that it waits in no circle with deletions of
+/// people.
 pub(super) async fn sweep(
     client: &impl GenericClient,
     cutoff: Timestamp,
 ) -> Result<Vec<SessionId>, Failure> {
-    let rows = client
-        .query(
-            "DELETE FROM session WHERE used_ms < $1 AND NOT EXISTS \
-             (SELECT FROM lease WHERE lease.lease = session.lease AND NOT is_expelled) \
-             RETURNING id::text",
-            &[&cutoff.as_millisecond()],
-        )
+    let cutoff = cutoff.as_millisecond();
+    let old = client
+        .query("SELECT id FROM session WHERE used_ms < $1", &[&cutoff])
         .await?;
-    Ok(rows
-        .iter()
-        .filter_map(|row| row.get::<_, &str>(0).parse().ok())
-        .collect())
+    let statement = client
+        .prepare_cached("DELETE FROM session WHERE id = $1 AND used_ms < $2 RETURNING id::text")
+        .await?;
+    let mut deleted = Vec::new();
+    for row in old {
+        let id: Uuid = row.get(0);
+        if let Some(row) = client.query_opt(&statement, &[&id, &cutoff]).await? {
+            deleted.extend(row.get::<_, &str>(0).parse::<SessionId>().ok());
+        }
+    }
+    Ok(deleted)
 }
 
 /// Reads events in the order of their numbers.

@@ -132,7 +132,9 @@ impl Turn {
         let delivers = match self.shared.delivers() {
             Ok(delivers) => delivers,
             // The lease decides: without the database it ends, and `delivers` is false.
-            Err(SessionStoreError::Database { .. }) => return Ok(()),
+            Err(SessionStoreError::Database {
+                is_transient: true, ..
+            }) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         let is_running = lock(&self.workers).is_some();

@@ -221,7 +221,7 @@ impl MqttWorker {
         sessions: &[SessionPosition],
         sent: &mut HashMap<String, String>,
     ) -> Result<(), MqttFailure> {
-        let messages = retained::messages(&self.broker, self.outbox.store(), sessions);
+        let messages = retained::messages(&self.broker, self.outbox.store(), sessions)?;
         let stale = self.retained.stale(&messages);
         for topic in &stale {
             publish(client, topic, "", true).await?;
@@ -271,7 +271,11 @@ impl MqttWorker {
     ) -> Result<bool, MqttFailure> {
         let event = match self.outbox.next_event(position.id) {
             Ok(Some(event)) => event,
-            Ok(None) | Err(SessionStoreError::Unknown(_)) => return Ok(false),
+            Ok(None) => {
+                self.outbox.skip_removed(position);
+                return Ok(false);
+            }
+            Err(SessionStoreError::Unknown(_)) => return Ok(false),
             Err(error) => {
                 self.monitor.failed(&error.to_string());
                 self.outbox.failed(position.id, Instant::now(), None);

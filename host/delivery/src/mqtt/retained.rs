@@ -169,11 +169,15 @@ struct AttendanceCounts {
 
 /// Returns the retained messages of all streams: discovery, and the counts of the latest open
 /// session.
+///
+/// # Errors
+///
+/// If the sessions cannot be read: counts of nobody would be wrong.
 pub(super) fn messages(
     broker: &MqttBroker,
     store: &SessionStore,
     sessions: &[SessionPosition],
-) -> Vec<RetainedMessage> {
+) -> Result<Vec<RetainedMessage>, SessionStoreError> {
     // In the order of creation, so that the latest open session stays.
     let mut streams: BTreeMap<&str, (&StreamName, Option<&SessionPosition>)> = BTreeMap::new();
     for position in sessions {
@@ -186,23 +190,30 @@ pub(super) fn messages(
     }
     let mut messages = Vec::new();
     for (stream, open) in streams.into_values() {
-        let counts = open.map_or_else(AttendanceCounts::default, |open| counts(store, open));
+        let counts = match open {
+            Some(open) => counts(store, open)?,
+            None => AttendanceCounts::default(),
+        };
         if let Ok(payload) = serde_json::to_string(&counts) {
             let topic = topics::attendance(broker, stream);
             messages.push(RetainedMessage { topic, payload });
         }
         messages.extend(topics::discovery(broker, stream));
     }
-    messages
+    Ok(messages)
 }
 
 /// Returns the counts of a session; empty ones if it was deleted meanwhile.
-fn counts(store: &SessionStore, position: &SessionPosition) -> AttendanceCounts {
-    let Ok(view) = store.load(position.id) else {
-        return AttendanceCounts::default();
+fn counts(
+    store: &SessionStore,
+    position: &SessionPosition,
+) -> Result<AttendanceCounts, SessionStoreError> {
+    let view = match store.load(position.id) {
+        Err(SessionStoreError::Unknown(_)) => return Ok(AttendanceCounts::default()),
+        view => view?,
     };
     let late = |status: PresenceStatus| status == PresenceStatus::Late;
-    AttendanceCounts {
+    Ok(AttendanceCounts {
         present: view.present.len(),
         late: view
             .present
@@ -211,7 +222,7 @@ fn counts(store: &SessionStore, position: &SessionPosition) -> AttendanceCounts 
             .count(),
         uncertain: view.uncertain.len(),
         session: Some(position.id.to_string()),
-    }
+    })
 }
 
 #[cfg(test)]

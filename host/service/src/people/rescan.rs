@@ -197,6 +197,10 @@ impl People {
             self.with_stored(|stored| stored.remove(id));
             return self.apply(number, &ViewChange::Deleted(id));
         };
+        // Deleted and enrolled again: the former attendance belongs to nobody.
+        if deleted && self.store.is_shared() {
+            self.remove_from_sessions(id)?;
+        }
         let mut templates_by_view = TemplatesByView::new(Vec::new());
         for view in self.views.in_use() {
             let scope = (Instant::now() + TEMPLATE_TIMEOUT).into();

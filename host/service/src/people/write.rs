@@ -116,12 +116,20 @@ impl People {
     ) -> Result<(), PeopleError> {
         let applied = self.views.apply(number, change);
         // After the views, so that no later frame names the person.
-        if let (ViewChange::Deleted(id), Some(sessions)) = (change, &self.sessions) {
+        if let ViewChange::Deleted(id) = change {
+            self.remove_from_sessions(id)?;
+        }
+        Ok(applied?)
+    }
+
+    /// Removes a person from the sessions.
+    pub(super) fn remove_from_sessions(&self, id: &PersonId) -> Result<(), PeopleError> {
+        if let Some(sessions) = &self.sessions {
             sessions
                 .remove_person(id, Timestamp::now())
                 .map_err(PeopleError::Sessions)?;
         }
-        Ok(applied?)
+        Ok(())
     }
 
     /// Removes people from the sessions who were deleted before this start: a crash interrupted the

@@ -146,7 +146,8 @@ impl SessionStore {
         new: NewSession,
         now: Timestamp,
     ) -> Result<SessionSummary, SessionStoreError> {
-        let _creation = self.lock_creation();
+        // In a database, rows of the owner are locked.
+        let _creation = self.folder().map(|_| self.lock_creation());
         let id = SessionId::random().map_err(|cause| SessionStoreError::Io {
             action: "name a session in",
             path: self.folder().map(Path::to_owned).unwrap_or_default(),
@@ -478,6 +479,8 @@ impl SessionStore {
                 result = match stored.write(&mut state, &change) {
                     // Another node counts on.
                     Err(SessionStoreError::Moved(_)) => result,
+                    // The others would wait for the database, too.
+                    Err(error @ SessionStoreError::Database { .. }) => return Err(error),
                     written => result.and(written),
                 };
             }
@@ -602,9 +605,20 @@ impl SessionStore {
         term: SessionTerm,
         id: SessionId,
     ) -> Result<Arc<StoredSession>, SessionStoreError> {
-        let session = shared.claim(term, id, self.limits.events)?;
-        let log = SessionLog::Rows(Arc::clone(shared), term);
-        Ok(self.insert(session, log))
+        loop {
+            let mark = self.removal_mark();
+            let session = shared.claim(term, id, self.limits.events)?;
+            let log = SessionLog::Rows(Arc::clone(shared), term);
+            // Until the session is in the map: a removal before has its people here, and a later one
+            // finds it there.
+            let removals = self.removals();
+            if !session
+                .people()
+                .any(|person| removals.is_removed(mark, person))
+            {
+                return Ok(self.insert(session, log));
+            }
+        }
     }
 
     fn insert(&self, session: Session, log: SessionLog) -> Arc<StoredSession> {

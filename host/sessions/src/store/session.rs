@@ -124,10 +124,6 @@ impl StoredSession {
     ) -> Result<(), SessionStoreError> {
         if change.is_urgent() {
             let written = state.log.append(&state.session, change);
-            // A write that failed may have been committed. The session is read anew then.
-            if let Err(SessionStoreError::Database { .. }) = written {
-                self.is_lost.store(true, Ordering::Relaxed);
-            }
             self.keep(written)?;
         }
         state.session.apply(change);
@@ -135,9 +131,10 @@ impl StoredSession {
         Ok(())
     }
 
-    /// Returns a result after it was looked at for a loss of the session.
+    /// Returns the result of a write, after which the session may be lost: another node has it, or the
+    /// write failed and may have been committed. It is read anew then.
     fn keep<T>(&self, result: Result<T, SessionStoreError>) -> Result<T, SessionStoreError> {
-        if let Err(SessionStoreError::Moved(_)) = result {
+        if let Err(SessionStoreError::Moved(_) | SessionStoreError::Database { .. }) = result {
             self.is_lost.store(true, Ordering::Relaxed);
         }
         result
