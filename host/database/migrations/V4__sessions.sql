@@ -33,11 +33,10 @@ CREATE TABLE session_event (
     id          text    COLLATE "C" REFERENCES person (id) ON DELETE CASCADE,
     is_policy   boolean NOT NULL,
     event       text    NOT NULL,
-    made_at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (session, number)
 );
 CREATE INDEX session_event_id ON session_event (id) WHERE id IS NOT NULL;
-CREATE INDEX session_event_policy ON session_event (made_at) WHERE is_policy;
+CREATE INDEX session_event_policy ON session_event (session, number) WHERE is_policy;
 
 -- One row: the node that delivers the events of all nodes.
 CREATE TABLE deliverer (

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use deadpool_postgres::{GenericClient, Transaction};
-use rostro_sessions::SessionId;
 use rostro_sessions::shared::SessionTerm;
+use rostro_sessions::{SessionId, SessionStoreError};
 use uuid::Uuid;
 
 use super::Failure;
@@ -69,6 +69,16 @@ pub(super) async fn set_cursors(
     cursors: &HashMap<SessionId, u64>,
 ) -> Result<(), Failure> {
     let statement = transaction
+        .prepare_cached("SELECT FROM deliverer WHERE lease = $1 FOR SHARE")
+        .await?;
+    if transaction
+        .query_opt(&statement, &[&term.0])
+        .await?
+        .is_none()
+    {
+        return Err(SessionStoreError::NoLease.into());
+    }
+    let statement = transaction
         .prepare_cached("INSERT INTO receiver (name) VALUES ($1) ON CONFLICT DO NOTHING")
         .await?;
     transaction.execute(&statement, &[&receiver]).await?;
@@ -81,13 +91,12 @@ pub(super) async fn set_cursors(
                 ORDER BY session.id FOR KEY SHARE OF session) \
              INSERT INTO delivery (receiver, session, delivered) \
              SELECT $1, id, delivered FROM present \
-             WHERE EXISTS (SELECT FROM deliverer WHERE lease = $4) \
              ON CONFLICT (receiver, session) DO UPDATE \
              SET delivered = greatest(delivery.delivered, excluded.delivered)",
         )
         .await?;
     transaction
-        .execute(&statement, &[&receiver, &sessions, &delivered, &term.0])
+        .execute(&statement, &[&receiver, &sessions, &delivered])
         .await?;
     Ok(())
 }

@@ -27,7 +27,10 @@ use rostro_sessions::{
 use crate::connection::{Database, DatabaseError, StatementKind};
 use crate::fleet::Fleet;
 
-pub(crate) use rows::{Searched, remove_mentions};
+pub(crate) use rows::{hold_texts, remove_mentions};
+
+/// Longest pause of a node within a transaction, after which the server rolls it back.
+const IDLE_LIMIT: &str = "SET LOCAL idle_in_transaction_session_timeout = '2s'";
 
 /// Sessions of the nodes that share a database.
 pub(crate) struct PostgresSessions {
@@ -100,6 +103,8 @@ impl PostgresSessions {
         let done = self.database.wait(async {
             let mut client = self.database.client().await?;
             let transaction = client.transaction().await?;
+            // A deletion waits for the locks of a node that freezes here.
+            transaction.batch_execute(IDLE_LIMIT).await?;
             let result = change(&transaction).await?;
             transaction.commit().await?;
             Ok::<_, Failure>(result)
@@ -164,15 +169,13 @@ impl SharedSessions for PostgresSessions {
 
     fn write(&self, write: SessionWrite<'_>) -> Result<(), SessionStoreError> {
         self.change(async |transaction| {
+            if write.change.events().iter().any(rows::is_of_policy) {
+                let applied = || self.fleet.position().get();
+                rows::hold_deletions(transaction, write.term, applied).await?;
+            }
             rows::check_lease(transaction, write.term, SessionStoreError::Moved(write.id)).await?;
             rows::update(transaction, write).await?;
-            // Before the gallery, as a deletion does.
             let people = rows::lock_people(transaction, write).await?;
-            if write.change.events().iter().any(rows::is_of_policy) {
-                let applied = self.fleet.position().get();
-                let applied = applied.ok_or(SessionStoreError::Deleting)?;
-                rows::check_deletions(transaction, &applied).await?;
-            }
             rows::write_change(transaction, write, &people).await
         })
     }

@@ -65,31 +65,50 @@ pub(super) async fn check_lease(
     }
 }
 
-/// Waits for deletions of people that run, and refuses to go on before this node applied them: a text
-/// of the policy may have the id of a deleted person. The caller's rows are visible to later
-/// deletions.
-pub(super) async fn check_deletions(
+/// Key of the advisory lock that a deletion has alone, and that writers of the policy's texts share:
+/// "deletion" in ASCII.
+const DELETION_LOCK: i64 = 0x6465_6c65_7469_6f6e;
+
+/// Lets no deletion of a person run until the transaction ends, and refuses to go on before this node
+/// applied the earlier ones: a text of the policy may have the id of a deleted person. It comes first
+/// in a transaction, as in a deletion.
+pub(super) async fn hold_deletions(
     transaction: &Transaction<'_>,
-    applied: &Position,
+    term: SessionTerm,
+    applied: impl FnOnce() -> Option<Position>,
 ) -> Result<(), Failure> {
     let statement = transaction
-        .prepare_cached("SELECT FROM gallery WHERE epoch() = $1 FOR SHARE")
+        .prepare_cached("SELECT pg_advisory_xact_lock_shared($1)")
         .await?;
-    let gallery = transaction
-        .query_opt(&statement, &[&&*applied.epoch])
-        .await?;
+    transaction.query(&statement, &[&DELETION_LOCK]).await?;
+    let applied = applied().ok_or(SessionStoreError::Deleting)?;
     let statement = transaction
         .prepare_cached(
-            "SELECT FROM change WHERE is_awaited AND NOT is_revisions AND number > $1 LIMIT 1",
+            "SELECT FROM lease WHERE lease = $1 AND NOT is_expelled AND epoch() = $2 \
+             AND NOT EXISTS (SELECT FROM change \
+             WHERE is_awaited AND NOT is_revisions AND number > $3)",
         )
         .await?;
-    let deletion = transaction
-        .query_opt(&statement, &[&number(applied.number)])
+    let held = transaction
+        .query_opt(
+            &statement,
+            &[&term.0, &&*applied.epoch, &number(applied.number)],
+        )
         .await?;
-    match (gallery, deletion) {
-        (Some(_), None) => Ok(()),
-        _ => Err(SessionStoreError::Deleting.into()),
+    match held {
+        Some(_) => Ok(()),
+        None => Err(SessionStoreError::Deleting.into()),
     }
+}
+
+/// Waits for writers of the policy's texts, and lets none of them run until the transaction ends. It
+/// comes first in the transaction of a deletion.
+pub(crate) async fn hold_texts(transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
+    let statement = transaction
+        .prepare_cached("SELECT pg_advisory_xact_lock($1)")
+        .await?;
+    transaction.query(&statement, &[&DELETION_LOCK]).await?;
+    Ok(())
 }
 
 /// Inserts the row of a session.
@@ -319,35 +338,20 @@ pub(super) async fn remove_person(
     Ok(())
 }
 
-/// Which events of the policy a deletion searches.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Searched {
-    /// All, before the deletion takes its number, because other changes wait from then on.
-    All,
-    /// Those that may have been committed since, longer ago than any transaction takes.
-    Recent,
-}
-
-/// Removes events of the policy that have the id of a person in a text, from all sessions.
+/// Removes events of the policy that have the id of a person in a text, from all sessions, after
+/// [`hold_texts`].
 pub(crate) async fn remove_mentions(
     transaction: &Transaction<'_>,
     person: &PersonId,
-    searched: Searched,
 ) -> Result<(), DatabaseError> {
     let needle = serde_json::to_string(person.as_str()).unwrap_or_default();
     let needle = needle.trim_matches('"');
-    let statement = match searched {
-        Searched::All => {
+    let statement = transaction
+        .prepare_cached(
             "SELECT session, number, event FROM session_event \
-             WHERE is_policy AND strpos(event, $1) > 0"
-        }
-        Searched::Recent => {
-            "SELECT session, number, event FROM session_event \
-             WHERE is_policy AND made_at > now() - interval '10 minutes' \
-             AND strpos(event, $1) > 0"
-        }
-    };
-    let statement = transaction.prepare_cached(statement).await?;
+             WHERE is_policy AND strpos(event, $1) > 0",
+        )
+        .await?;
     let found = transaction.query(&statement, &[&needle]).await?;
     // A text that cannot be read may have the person.
     let mentions = |row: &&Row| {

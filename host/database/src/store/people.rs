@@ -19,7 +19,7 @@ use super::numbers::{Subject, take_numbers};
 use super::{PostgresStore, failure, samples, signed};
 use crate::connection::DatabaseError;
 use crate::fleet::{Epoch, Position};
-use crate::sessions::{Searched, remove_mentions};
+use crate::sessions::{hold_texts, remove_mentions};
 
 /// A person to write, with all samples in force.
 pub(super) type SamplesInForce<'a> = (&'a PersonId, Vec<Sample>);
@@ -202,7 +202,9 @@ impl PostgresStore {
         let (change, was_stored) = self
             .change(async |transaction, epoch| {
                 let text = id.as_str();
+                hold_texts(transaction).await?;
                 lock_people(transaction, &[id]).await?;
+                remove_mentions(transaction, id).await?;
                 let row = transaction
                     .query_opt(
                         "DELETE FROM person WHERE id = $1 RETURNING person",
@@ -210,7 +212,6 @@ impl PostgresStore {
                     )
                     .await?;
                 let person = row.map(|row| row.get(0));
-                remove_mentions(transaction, id, Searched::All).await?;
                 let subjects = [Subject::Deletion(person)];
                 let change = take_numbers(transaction, &subjects, epoch).await?;
                 // After the number: members that were added before it are committed now, and a
@@ -218,7 +219,6 @@ impl PostgresStore {
                 transaction
                     .execute("DELETE FROM member WHERE id = $1", &[&text])
                     .await?;
-                remove_mentions(transaction, id, Searched::Recent).await?;
                 self.write_tombstone(transaction, id, change.number).await?;
                 Ok((change, person.is_some()))
             })

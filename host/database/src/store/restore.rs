@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{signed, tombstones, unsigned};
 use crate::connection::{Database, DatabaseError};
+use crate::sessions::remove_mentions;
 
 /// Begins another epoch. The time makes it differ from the epochs of earlier restores of the same
 /// backup.
@@ -109,6 +110,9 @@ async fn repeat_deletions(
             }
             ids.push(id);
         }
+    }
+    for id in deleted.iter().filter_map(|id: &String| id.parse().ok()) {
+        remove_mentions(transaction, &id).await?;
     }
     transaction
         .execute("DELETE FROM member WHERE id = ANY ($1)", &[&ids])

@@ -5,7 +5,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rostro_sessions::SessionStoreError;
-use rostro_sessions::shared::SharedSessions;
+use rostro_sessions::shared::{SessionTerm, SharedSessions};
 use tokio::sync::watch;
 
 use crate::error::DeliveryError;
@@ -53,6 +53,7 @@ impl DeliveryTurns {
             shared,
             workers: Arc::clone(&workers),
             is_failing: false,
+            term: None,
         };
         let stopped = stop.subscribe();
         let thread = Builder::new()
@@ -101,6 +102,8 @@ struct Turn {
     wakes: watch::Sender<u64>,
     /// True after a failure that was logged.
     is_failing: bool,
+    /// Lease under which the workers run.
+    term: Option<SessionTerm>,
 }
 
 impl Turn {
@@ -137,13 +140,18 @@ impl Turn {
             }) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        // With another lease the cursors in memory may be outdated.
+        let term = self.shared.term();
+        let delivers = delivers && (self.term.is_none() || self.term == term);
         let is_running = lock(&self.workers).is_some();
         if delivers && !is_running {
+            self.term = term;
             let workers = Workers::start(&self.setup, &self.wakes.subscribe())?;
             *lock(&self.workers) = Some(workers);
             tracing::info!("this node delivers the events of sessions");
         }
         if !delivers && is_running {
+            self.term = None;
             let workers = lock(&self.workers).take();
             if let Some(workers) = workers {
                 workers.stop();

@@ -209,8 +209,15 @@ fn counts(
     position: &SessionPosition,
 ) -> Result<AttendanceCounts, SessionStoreError> {
     let view = match store.load(position.id) {
-        Err(SessionStoreError::Unknown(_)) => return Ok(AttendanceCounts::default()),
-        view => view?,
+        Ok(view) => view,
+        Err(
+            error @ (SessionStoreError::NoLease
+            | SessionStoreError::Database {
+                is_transient: true, ..
+            }),
+        ) => return Err(error),
+        // It was deleted, or is damaged for good.
+        Err(_) => return Ok(AttendanceCounts::default()),
     };
     let late = |status: PresenceStatus| status == PresenceStatus::Late;
     Ok(AttendanceCounts {

@@ -592,10 +592,12 @@ impl SessionStore {
         }
         // One at a time, so that a session is not taken twice.
         let _creation = self.lock_creation();
-        match own() {
-            Some(session) => Ok(session),
-            None => self.claim(shared, term, id),
+        if let Some(session) = own() {
+            return Ok(session);
         }
+        // The lease may have ended while others waited for the database.
+        let term = shared.term().ok_or(SessionStoreError::NoLease)?;
+        self.claim(shared, term, id)
     }
 
     /// Takes a session over. The caller has locked the creation.
