@@ -270,7 +270,7 @@ fn deletion_reaches_every_session() {
     assert_eq!(removed.last().unwrap().kind.name(), "person_removed");
 }
 
-/// A frame that names a person whom another node deleted leaves nothing of them.
+/// A frame that names a person that another node deleted leaves nothing of them.
 #[test]
 fn late_frame_stores_no_deleted_person() {
     let own = migrated();

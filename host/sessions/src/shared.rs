@@ -100,7 +100,7 @@ pub trait SharedSessions: fmt::Debug + Send + Sync {
     /// If the database fails.
     fn sweep(&self, cutoff: Timestamp) -> Result<Vec<SessionId>, SessionStoreError>;
 
-    /// Returns a session as it was last written, whichever node has it.
+    /// Returns a session as it was last written, of any node.
     ///
     /// # Errors
     ///

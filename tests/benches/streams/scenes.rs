@@ -54,7 +54,7 @@ pub(crate) struct Actor {
 pub(crate) struct Scene {
     pub(crate) backdrop: RgbImage,
     pub(crate) actors: Vec<Actor>,
-    /// Left and right edges of poles in front of everybody.
+    /// Left and right edges of poles in front of every person.
     pub(crate) poles: Vec<[f32; 2]>,
     pub(crate) frames: usize,
 }

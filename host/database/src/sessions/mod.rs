@@ -5,8 +5,8 @@
 //! | `rows` | statements on rows of sessions |
 //! | `delivery` | which node delivers events, and what receivers got |
 //!
-//! A session belongs to a lease. Each write compares it, so that a node whose lease was expelled
-//! cannot write a session that another one took over.
+//! A session belongs to a lease. Each write compares it, so that a node
+//! without a valid lease cannot write a session that another one took over.
 
 mod delivery;
 mod rows;

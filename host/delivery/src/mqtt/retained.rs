@@ -172,7 +172,7 @@ struct AttendanceCounts {
 ///
 /// # Errors
 ///
-/// If the sessions cannot be read: counts of nobody would be wrong.
+/// If the sessions cannot be read: empty counts would be wrong.
 pub(super) fn messages(
     broker: &MqttBroker,
     store: &SessionStore,

@@ -197,7 +197,7 @@ impl People {
             self.with_stored(|stored| stored.remove(id));
             return self.apply(number, &ViewChange::Deleted(id));
         };
-        // Deleted and enrolled again: the former attendance belongs to nobody.
+        // Deleted and enrolled again: the former attendance is another person's.
         if deleted && self.store.is_shared() {
             self.remove_from_sessions(id)?;
         }

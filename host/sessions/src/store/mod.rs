@@ -221,7 +221,7 @@ impl SessionStore {
         Ok(self.find(id)?.lock()?.session.summary())
     }
 
-    /// Returns a session as it is stored, whichever node has it.
+    /// Returns a session as it is stored, of any node.
     ///
     /// # Errors
     ///
@@ -434,7 +434,7 @@ impl SessionStore {
         state.log.events_after(id, number, most)
     }
 
-    /// Returns events as [`SessionStore::events_after`], whichever node has the session.
+    /// Returns events as [`SessionStore::events_after`], of any node's session.
     ///
     /// # Errors
     ///
