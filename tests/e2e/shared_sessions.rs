@@ -1,6 +1,6 @@
 //! Sessions of nodes that share a database: redirects, takeovers, deletions and deliveries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -216,22 +216,24 @@ fn deliveries_outlive_their_node() {
         frame(server, id, "alice-probe.png", 1).ok();
         frame(server, id, "bob-probe.png", 2).ok();
     }
-    let received = || -> BTreeMap<String, BTreeSet<String>> {
-        let mut stories: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    // Numbers by session, in the order of their first arrival.
+    let received = || -> BTreeMap<String, Vec<u64>> {
+        let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for event in receiver.received() {
-            let (session, _) = event["id"].as_str().unwrap().rsplit_once('-').unwrap();
-            stories
-                .entry(session.to_owned())
-                .or_default()
-                .insert(event["id"].as_str().unwrap().to_owned());
+            let (session, number) = event["id"].as_str().unwrap().rsplit_once('-').unwrap();
+            let own = numbers.entry(session.to_owned()).or_default();
+            let number = number.parse().unwrap();
+            if !own.contains(&number) {
+                own.push(number);
+            }
         }
-        stories
+        numbers
     };
-    let has_all = |count: usize| {
-        let received = received();
+    let has_all = |count: u64| {
+        let (received, expected) = (received(), (1..=count).collect());
         sessions
             .iter()
-            .all(|id| received.get(id).is_some_and(|events| events.len() == count))
+            .all(|id| received.get(id) == Some(&expected))
     };
     eventually("the events of both nodes", || has_all(3));
     frame(&one, &sessions[0], "carol-probe.png", 3).ok();

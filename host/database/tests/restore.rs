@@ -70,6 +70,20 @@ fn restore_repeats_lost_deletions() {
     );
     drop(before);
     own.execute(postgres::RESTORE);
+    // Texts of a policy in the backup.
+    let session = "3f2b8c1e-9a47-4d7e-8b55-0c9d1e2f3a4b";
+    own.execute(&format!(
+        "INSERT INTO rostro.session VALUES ('{session}', '{session}', NULL, '{{}}', '{{}}', true, 0)"
+    ));
+    for (number, who) in (1..).zip(["alice", "carol"]) {
+        let event = format!(
+            r#"{{"id":"{session}-{number}","number":{number},"at":"2026-01-01T00:00:00Z",
+                "kind":"policy","code":"note","message":"{who} waved"}}"#
+        );
+        own.execute(&format!(
+            "INSERT INTO rostro.session_event VALUES ('{session}', {number}, NULL, true, '{event}')"
+        ));
+    }
 
     let origin = ArchiveOrigin {
         gallery: Some(number.gallery),
@@ -87,6 +101,8 @@ fn restore_repeats_lost_deletions() {
     );
     let restored = begin_epoch(&database, Some((origin, &tombstones))).unwrap();
     assert_eq!(restored.deleted, ["alice", "bob"]);
+    let numbers = own.query("SELECT number FROM rostro.session_event");
+    assert_eq!(numbers.trim(), "2");
     let after = store(&own);
     let (ids, _) = after.ids().unwrap();
     assert_eq!(ids, BTreeSet::from(["carol", "dave"].map(person)));

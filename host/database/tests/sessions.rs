@@ -80,6 +80,10 @@ impl SessionNode {
     }
 }
 
+fn two_nodes(own: &OwnDatabase) -> (SessionNode, SessionNode) {
+    (SessionNode::join(own, "one"), SessionNode::join(own, "two"))
+}
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
@@ -141,10 +145,7 @@ fn rows(own: &OwnDatabase) -> String {
 #[test]
 fn other_node_names_the_owner() {
     let own = migrated();
-    let (one, two) = (
-        SessionNode::join(&own, "one"),
-        SessionNode::join(&own, "two"),
-    );
+    let (one, two) = two_nodes(&own);
     let id = one.create("school");
     let error = two.store.summary(id).unwrap_err();
     let SessionStoreError::Elsewhere { node, address, .. } = &error else {
@@ -161,10 +162,7 @@ fn other_node_names_the_owner() {
 #[test]
 fn expelled_node_loses_its_sessions() {
     let own = migrated();
-    let (one, two) = (
-        SessionNode::join(&own, "one"),
-        SessionNode::join(&own, "two"),
-    );
+    let (one, two) = two_nodes(&own);
     one.node.enrol("alice");
     one.node.enrol("bob");
     let id = one.create("school");
@@ -208,10 +206,7 @@ fn expelled_node_loses_its_sessions() {
 #[test]
 fn write_of_former_owner_is_refused() {
     let own = migrated();
-    let (one, two) = (
-        SessionNode::join(&own, "one"),
-        SessionNode::join(&own, "two"),
-    );
+    let (one, two) = two_nodes(&own);
     one.node.enrol("alice");
     let id = one.create("school");
     one.observe(id, frame(1, &["alice"])).unwrap();
@@ -230,10 +225,7 @@ fn write_of_former_owner_is_refused() {
 #[test]
 fn deletion_reaches_every_session() {
     let own = migrated();
-    let (one, two) = (
-        SessionNode::join(&own, "one"),
-        SessionNode::join(&own, "two"),
-    );
+    let (one, two) = two_nodes(&own);
     for id in ["s6", "s60"] {
         one.node.enrol(id);
     }
@@ -274,10 +266,7 @@ fn deletion_reaches_every_session() {
 #[test]
 fn late_frame_stores_no_deleted_person() {
     let own = migrated();
-    let (one, two) = (
-        SessionNode::join(&own, "one"),
-        SessionNode::join(&own, "two"),
-    );
+    let (one, two) = two_nodes(&own);
     one.node.enrol("alice");
     one.node.enrol("bob");
     let id = one.create("school");
@@ -304,10 +293,7 @@ fn late_frame_stores_no_deleted_person() {
 #[test]
 fn limits_count_sessions_of_all_nodes() {
     let own = migrated();
-    let (one, two) = (
-        SessionNode::join(&own, "one"),
-        SessionNode::join(&own, "two"),
-    );
+    let (one, two) = two_nodes(&own);
     let first = one.create("school");
     for node in [&one, &two] {
         node.create("school");
@@ -324,10 +310,7 @@ fn limits_count_sessions_of_all_nodes() {
 #[test]
 fn old_sessions_are_deleted() {
     let own = migrated();
-    let (one, two) = (
-        SessionNode::join(&own, "one"),
-        SessionNode::join(&own, "two"),
-    );
+    let (one, two) = two_nodes(&own);
     let (old, own_old) = (one.create("school"), two.create("school"));
     let day = 86_400;
     assert!(two.store.sweep(at(day - 1)).unwrap().is_empty());
@@ -395,10 +378,7 @@ fn deletions_do_not_block_events() {
 #[test]
 fn ended_session_of_live_node_is_deleted() {
     let own = migrated();
-    let (one, two) = (
-        SessionNode::join(&own, "one"),
-        SessionNode::join(&own, "two"),
-    );
+    let (one, two) = two_nodes(&own);
     let id = one.create("school");
     one.store.end(id, at(1)).unwrap();
     one.store.checkpoint().unwrap();
@@ -427,10 +407,7 @@ fn restarted_node_does_not_redirect_to_itself() {
 #[test]
 fn one_node_delivers() {
     let own = migrated();
-    let (one, two) = (
-        SessionNode::join(&own, "one"),
-        SessionNode::join(&own, "two"),
-    );
+    let (one, two) = two_nodes(&own);
     let id = one.create("school");
     assert!(one.shared.delivers().unwrap());
     assert!(!two.shared.delivers().unwrap());

@@ -127,7 +127,7 @@ pub trait SharedSessions: fmt::Debug + Send + Sync {
     fn summaries(&self) -> Result<Vec<SessionSummary>, SessionStoreError>;
 
     /// Returns true if this node delivers the events of all nodes. One node does; another one
-    /// begins when its connection has ended.
+    /// begins when its lease has ended.
     ///
     /// # Errors
     ///
@@ -142,11 +142,11 @@ pub trait SharedSessions: fmt::Debug + Send + Sync {
     fn cursors(&self, receiver: &str)
     -> Result<Option<HashMap<SessionId, u64>>, SessionStoreError>;
 
-    /// Sets the numbers of the events that a receiver got last, for these sessions.
+    /// Sets the numbers of the events that a receiver got last, for these sessions. No number falls.
     ///
     /// # Errors
     ///
-    /// If the database fails.
+    /// If another node delivers, or the database fails.
     fn set_cursors(
         &self,
         receiver: &str,
@@ -160,7 +160,7 @@ pub trait SharedSessions: fmt::Debug + Send + Sync {
     /// If the database fails.
     fn topics(&self, receiver: &str) -> Result<BTreeSet<String>, SessionStoreError>;
 
-    /// Replaces the topics that the broker of a receiver may retain.
+    /// Replaces the topics that the broker of a receiver may retain, unless another node delivers.
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 
 mod damaged;
 mod log;
+mod node;
 mod open;
 mod position;
 mod removals;
@@ -29,7 +30,7 @@ use crate::journal::Journal;
 use crate::presence::CorrectedStatus;
 use crate::rule::PresenceRule;
 use crate::session::{ObservedFrame, Session, SessionHead, SessionSummary, SessionView};
-use crate::shared::{SessionTerm, SessionWrite, SharedSessions};
+use crate::shared::{SessionWrite, SharedSessions};
 
 use log::SessionLog;
 use removals::RecentRemovals;
@@ -128,7 +129,8 @@ pub struct SessionStore {
     place: Place,
     limits: SessionLimits,
     sessions: RwLock<HashMap<SessionId, Arc<StoredSession>>>,
-    /// Held while a session is created, so that the limit on open sessions is exact.
+    /// Held while a session is created, so that the limit on open sessions is exact, and while one is
+    /// taken over, so that it is not taken twice.
     creation: Mutex<()>,
     removals: Mutex<RecentRemovals>,
     /// Number of changes of events, creations and deletions, for subscribers to all sessions.
@@ -219,18 +221,6 @@ impl SessionStore {
     /// If no session has the id.
     pub fn summary(&self, id: SessionId) -> Result<SessionSummary, SessionStoreError> {
         Ok(self.find(id)?.lock()?.session.summary())
-    }
-
-    /// Returns a session as it is stored, of any node.
-    ///
-    /// # Errors
-    ///
-    /// If the session does not exist, or the database fails.
-    pub fn load(&self, id: SessionId) -> Result<SessionView, SessionStoreError> {
-        match &self.place {
-            Place::Folder(_) => self.get(id, &[]),
-            Place::Shared(shared) => Ok(shared.load(id, self.limits.events)?.view(&[])),
-        }
     }
 
     /// Returns all sessions, those of other nodes too, in the order of their creation.
@@ -434,23 +424,6 @@ impl SessionStore {
         state.log.events_after(id, number, most)
     }
 
-    /// Returns events as [`SessionStore::events_after`], of any node's session.
-    ///
-    /// # Errors
-    ///
-    /// If the session does not exist, or its events cannot be read.
-    pub fn stored_events_after(
-        &self,
-        id: SessionId,
-        number: u64,
-        most: usize,
-    ) -> Result<Vec<SessionEvent>, SessionStoreError> {
-        match &self.place {
-            Place::Folder(_) => self.events_after(id, number, most),
-            Place::Shared(shared) => shared.events_after(id, number, most),
-        }
-    }
-
     /// Subscribes to the number of a session's last event. The reader fetches the events by
     /// [`SessionStore::events_after`], so that a slow one loses none. The sender is gone when the
     /// session is deleted.
@@ -491,26 +464,6 @@ impl SessionStore {
         }
         self.forget_unneeded();
         result
-    }
-
-    /// Forgets sessions that other nodes may have, and those that ended and that no request uses.
-    fn forget_unneeded(&self) {
-        let Place::Shared(shared) = &self.place else {
-            return;
-        };
-        // A lease that lapsed may be renewed.
-        let Some(term) = shared.term() else {
-            return;
-        };
-        let mut sessions = self
-            .sessions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|_, session| {
-            // A request has a clone, and a subscriber waits for its end.
-            let is_used = Arc::strong_count(session) > 1 || session.is_subscribed();
-            session.is_of(term) && (session.is_open() || is_used)
-        });
     }
 
     /// Removes a person from every session, durably: counts, corrections, and events about them or
@@ -579,50 +532,6 @@ impl SessionStore {
         Ok(deleted)
     }
 
-    /// Returns a session that this node has. It takes one over from a node whose lease ended.
-    fn find(&self, id: SessionId) -> Result<Arc<StoredSession>, SessionStoreError> {
-        let found = || self.read().get(&id).cloned();
-        let Place::Shared(shared) = &self.place else {
-            return found().ok_or(SessionStoreError::Unknown(id));
-        };
-        let term = shared.term().ok_or(SessionStoreError::NoLease)?;
-        let own = || found().filter(|session| session.is_of(term));
-        if let Some(session) = own() {
-            return Ok(session);
-        }
-        // One at a time, so that a session is not taken twice.
-        let _creation = self.lock_creation();
-        if let Some(session) = own() {
-            return Ok(session);
-        }
-        // The lease may have ended while others waited for the database.
-        let term = shared.term().ok_or(SessionStoreError::NoLease)?;
-        self.claim(shared, term, id)
-    }
-
-    /// Takes a session over. The caller has locked the creation.
-    fn claim(
-        &self,
-        shared: &Arc<dyn SharedSessions>,
-        term: SessionTerm,
-        id: SessionId,
-    ) -> Result<Arc<StoredSession>, SessionStoreError> {
-        loop {
-            let mark = self.removal_mark();
-            let session = shared.claim(term, id, self.limits.events)?;
-            let log = SessionLog::Rows(Arc::clone(shared), term);
-            // Until the session is in the map: a removal before has its people here, and a later one
-            // finds it there.
-            let removals = self.removals();
-            if !session
-                .people()
-                .any(|person| removals.is_removed(mark, person))
-            {
-                return Ok(self.insert(session, log));
-            }
-        }
-    }
-
     fn insert(&self, session: Session, log: SessionLog) -> Arc<StoredSession> {
         let stored = Arc::new(StoredSession::new(session, log, self.changes.clone()));
         self.sessions
@@ -630,15 +539,6 @@ impl SessionStore {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(stored.id(), Arc::clone(&stored));
         stored
-    }
-
-    /// Returns the sessions that nodes share; none in a folder.
-    #[must_use]
-    pub fn shared(&self) -> Option<&Arc<dyn SharedSessions>> {
-        match &self.place {
-            Place::Folder(_) => None,
-            Place::Shared(shared) => Some(shared),
-        }
     }
 
     fn folder(&self) -> Option<&Path> {

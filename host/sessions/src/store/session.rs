@@ -1,4 +1,4 @@
-//! A stored session: its state, its journal and its subscribers.
+//! A stored session: its state, where it is stored, and its subscribers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
