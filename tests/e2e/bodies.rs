@@ -89,17 +89,21 @@ fn slow() -> Vec<u8> {
 /// Refused cameras get `retry-after` times that follow the queue.
 ///
 /// The times are rounded to seconds. A frame takes at least 40 ms on any machine, so the queue
-/// takes longer than a second.
+/// takes longer than a second. The service knows only the time of the first frame, which other work
+/// on the machine may have slowed down, so that time bounds its estimate.
 #[test]
 fn retry_after_follows_the_queue() {
     const CAMERAS: usize = 120;
+    const QUEUE: u16 = 60;
     let server = Options::drawn()
         .arg("--workers", "1")
-        .arg("--queue", "60")
+        .arg("--queue", QUEUE.to_string())
         .arg("--deadline", "60")
         .start();
     let picture = slow();
+    let begun = Instant::now();
     server.recognize(picture.clone()).ok();
+    let known = f64::from(QUEUE) * begun.elapsed().as_secs_f64();
     let begun = Instant::now();
     let answers: Vec<_> = std::thread::scope(|scope| {
         let cameras: Vec<_> = (0..CAMERAS)
@@ -127,7 +131,7 @@ fn retry_after_follows_the_queue() {
         .collect();
     waits.sort_unstable();
     println!(
-        "{} of {CAMERAS} refused; the rest took {took:.1} s; retry-after {waits:?}",
+        "{} of {CAMERAS} refused; the rest took {took:.1} s, the queue {known:.1} s by the first frame; retry-after {waits:?}",
         refused.len()
     );
     assert!(refused.len() >= CAMERAS / 4, "{waits:?}");
@@ -141,7 +145,7 @@ fn retry_after_follows_the_queue() {
     let (first, last) = (waits[0] as f64, waits[waits.len() - 1] as f64);
     assert!(first > 1.0 && last > first, "{waits:?} for {took:.1} s");
     assert!(
-        first <= 2.0 * took + 2.0 && last <= 60.0,
-        "{waits:?} for {took:.1} s"
+        first <= 2.0 * took.max(known) + 2.0 && last <= 60.0,
+        "{waits:?} for {took:.1} s, or {known:.1} s by the first frame"
     );
 }
