@@ -131,7 +131,8 @@ fn retry_after_follows_the_queue() {
         .collect();
     waits.sort_unstable();
     println!(
-        "{} of {CAMERAS} refused; the rest took {took:.1} s, the queue {known:.1} s by the first frame; retry-after {waits:?}",
+        "{} of {CAMERAS} refused; the rest took {took:.1} s, the queue {known:.1} s by the \
+         first frame; retry-after {waits:?}",
         refused.len()
     );
     assert!(refused.len() >= CAMERAS / 4, "{waits:?}");

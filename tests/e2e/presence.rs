@@ -374,7 +374,7 @@ fn lesson_reaches_every_receiver() {
     assert_eq!(listed("present", "late"), names(&late));
     assert_eq!(listed("absent", "absent"), names(&absent));
     assert_eq!(view["uncertain"], json!([]));
-    // Frames of the second video were answered, so that who left is not seen any more.
+    // The late people are only in the second video, so the person who left is no longer seen.
     let last_seen = |view: &Value, number: usize| {
         let present = view["present"].as_array().unwrap().iter();
         let mut person = present.filter(|person| person["id"] == people[number].0.as_str());
@@ -385,9 +385,13 @@ fn lesson_reaches_every_receiver() {
     let stays = last_seen(&view, 1) + SignedDuration::from_secs(3);
     assert!(
         holds_within(SEEN, || last_seen(&read(), 1) > stays),
-        "who stays is seen no more"
+        "the person who stays is no longer seen"
     );
-    assert_eq!(last_seen(&read(), 0), left, "who left is still seen");
+    assert_eq!(
+        last_seen(&read(), 0),
+        left,
+        "the person who left is still seen"
+    );
 
     client.send(Method::DELETE, &path, &[], &[]).unwrap().ok();
     let page = client
